@@ -1,0 +1,87 @@
+"""How time by stage and peak memory grow with the number of low-count bins.
+
+/usr/bin/time -v python benchmarks/growth.py --sizes 25000 50000 100000 [--repeats 3] [--n-jobs 1] [--json FILE]
+
+Every size runs in a process of its own, so that its peak memory is its own; a first run compiles and is not counted.
+The median of the repeats counts. The exponent is the slope of log time against log size from the first to the last
+size; a stage that takes under 0.1 s at the largest size is too short to judge.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import resource
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+SHORT = 0.1  # seconds
+LINEAR = 1.15  # an exponent up to this counts as linear: noise of the machine
+
+
+def run_size(n: int, repeats: int, n_jobs: int) -> dict:
+    """Median CPU and wall seconds of each stage, and peak memory, of one size in this process."""
+    from stdeconv_fast import deconvolve, simulate
+
+    def once(tissue):
+        return deconvolve(
+            tissue.spots, tissue.reference, tissue.coordinates, tissue.cell_types, progress=False, n_jobs=n_jobs
+        ).seconds
+
+    once(simulate(1000, 3000, 20, kind="bins"))
+    tissue = simulate(n, 3000, 20, kind="bins")
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    runs = [once(tissue) for _ in range(repeats)]
+    return {
+        "n_spots": n,
+        "seconds": {name: statistics.median(run[name] for run in runs) for name in runs[0]},
+        "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "before_mb": before / 1024,
+    }
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sizes", type=int, nargs="+", default=[25000, 50000, 100000])
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--n-jobs", type=int, default=1)
+    parser.add_argument("--json", help="write the numbers as JSON")
+    parser.add_argument("--one", type=int, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.one:
+        print(json.dumps(run_size(options.one, options.repeats, options.n_jobs)))
+        return 0
+    rows = []
+    for size in sorted(options.sizes):
+        command = [sys.executable, __file__, "--one", str(size), "--repeats", str(options.repeats)]
+        command += ["--n-jobs", str(options.n_jobs)]
+        done = subprocess.run(command, check=True, capture_output=True, text=True)
+        rows.append(json.loads(done.stdout.splitlines()[-1]))
+        row = rows[-1]
+        print(f"{size} bins: {row['seconds']['total']:.2f} s, peak {row['peak_mb']:.0f} MB "
+              f"({row['before_mb']:.0f} MB with the input alone)", flush=True)  # fmt: skip
+    print("\nstage        " + "".join(f"{row['n_spots']:>12}" for row in rows) + "   exponent")
+    good = True
+    for name in rows[0]["seconds"]:
+        times = [row["seconds"][name] for row in rows]
+        told = "too short to judge"
+        if times[-1] >= SHORT and len(rows) > 1:
+            grown = math.log(max(times[-1], 1e-9) / max(times[0], 1e-9))
+            exponent = grown / math.log(rows[-1]["n_spots"] / rows[0]["n_spots"])
+            good &= exponent <= LINEAR
+            told = f"{exponent:.2f}" + ("" if exponent <= LINEAR else "  MORE THAN LINEAR")
+        print(f"{name:13s}" + "".join(f"{value:12.3f}" for value in times) + f"   {told}")
+    print("\nok     no stage grows faster than linearly" if good else "\nFAILED a stage grows faster than linearly")
+    if options.json:
+        Path(options.json).write_text(json.dumps(rows, indent=1) + "\n")
+    return 0 if good else 1
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,79 @@
+"""Cell-type proportions of spatial transcriptomics spots from a single-cell reference.
+
+Every public name is loaded at its first use, so that ``import stdeconv_fast`` alone loads no other package.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from . import io, pl, tl
+    from .attention_regression_deconv import AttentionRegressionDeconv
+    from .errors import DataError, DataTypeError, DataWarning, DeviceError
+    from .parcels import Result
+    from .pipeline import deconvolve
+    from .scoring import evaluate
+    from .settings import Settings
+    from .tissue import simulate
+
+    __version__: str
+
+__all__ = [
+    "AttentionRegressionDeconv",
+    "DataError",
+    "DataTypeError",
+    "DataWarning",
+    "DeviceError",
+    "Result",
+    "Settings",
+    "__version__",
+    "deconvolve",
+    "evaluate",
+    "io",
+    "pl",
+    "simulate",
+    "tl",
+]
+
+_HOMES = {
+    "AttentionRegressionDeconv": "attention_regression_deconv",
+    "DataError": "errors",
+    "DataTypeError": "errors",
+    "DataWarning": "errors",
+    "DeviceError": "errors",
+    "Result": "parcels",
+    "Settings": "settings",
+    "deconvolve": "pipeline",
+    "evaluate": "scoring",
+    "simulate": "tissue",
+}
+_SUBMODULES = ("io", "pl", "tl")
+
+
+def __getattr__(name: str) -> Any:
+    from importlib import import_module
+
+    if name in _HOMES:
+        value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    elif name in _SUBMODULES:
+        value = import_module(f"{__name__}.{name}")
+    elif name == "__version__":
+        value = _version()
+    else:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
+def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("stdeconv-fast")
+    except PackageNotFoundError:
+        return "0+uninstalled"

@@ -1,0 +1,65 @@
+"""How the commands talk: faults as one message, warnings as one line each."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import wraps
+from typing import Any
+
+import click
+
+
+def reporting(command: Callable[..., None]) -> Callable[..., None]:
+    """Turn the errors that users can mend into one message and exit code 2; an interrupt into 130."""
+
+    @wraps(command)
+    def wrapped(**options: Any) -> None:
+        from ..errors import DataError, DeviceError
+
+        try:
+            command(**options)
+        except (DataError, DeviceError) as fault:
+            fail(str(fault))
+        except MemoryError:
+            fail("there is not enough memory for this run.")
+        except OSError as fault:
+            where = f": {fault.filename}" if fault.filename else ""
+            fail(f"{fault.strerror or fault}{where}")
+        except KeyboardInterrupt:
+            click.echo("stdeconv-fast: interrupted", err=True)
+            sys.exit(130)
+
+    return wrapped
+
+
+def fail(message: str) -> None:
+    click.echo(f"stdeconv-fast: error: {message}", err=True)
+    sys.exit(2)
+
+
+@contextmanager
+def plain_warnings(quiet: bool) -> Iterator[None]:
+    """Warnings that users should see, as one line each on stderr."""
+    import warnings
+
+    said = set()
+
+    def show(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
+        text = " ".join(str(message).split())
+        if not quiet and text not in said:
+            said.add(text)
+            click.echo(f"warning: {text}", err=True)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        warnings.simplefilter("always", UserWarning)
+        warnings.filterwarnings("ignore", category=FutureWarning)
+        warnings.showwarning = show
+        yield
+
+
+def say_smoothing(lambda_spatial: float, phi: float, tuned: bool) -> str:
+    how = "chosen from the data" if tuned else "as set"
+    return f"lambda_spatial {lambda_spatial:g} counts, phi {phi:g}, {how}" if lambda_spatial else f"none, {how}"

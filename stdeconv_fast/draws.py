@@ -1,0 +1,45 @@
+"""Random numbers by counting: every draw is a hash of what it is for, never of where that stands."""
+
+from __future__ import annotations
+
+import numpy as np
+
+GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+
+
+def mix(x: np.ndarray) -> np.ndarray:
+    """Hash of 64-bit words, (n,) uint64: the finaliser of splitmix64 (Steele, Lea and Flood 2014)."""
+    x = np.array(x, dtype=np.uint64)
+    with np.errstate(over="ignore"):
+        x ^= x >> np.uint64(30)
+        x *= np.uint64(0xBF58476D1CE4E5B9)
+        x ^= x >> np.uint64(27)
+        x *= np.uint64(0x94D049BB133111EB)
+        x ^= x >> np.uint64(31)
+    return x
+
+
+def keys_of(seed: int, *columns: np.ndarray) -> np.ndarray:
+    """Key of each row from the bits of some float64 columns.
+
+    Parameters
+    ----------
+    seed : int
+    *columns : ndarray, (n,)
+        Numbers that tell the rows apart (coordinates, totals); -0.0 counts as 0.0.
+
+    Returns
+    -------
+    ndarray of uint64, (n,)
+    """
+    n = len(columns[0])
+    key = mix(np.full(n, np.uint64(seed % 2**64), dtype=np.uint64) + GOLDEN)
+    for column in columns:
+        bits = (np.asarray(column, dtype=np.float64) + 0.0).view(np.uint64)
+        key = mix(key ^ mix(bits + GOLDEN))
+    return key
+
+
+def order_by_key(keys: np.ndarray) -> np.ndarray:
+    """Rows in the order of their keys, (n,) int64; rows with equal keys keep their order."""
+    return np.argsort(keys, kind="stable")

@@ -1,0 +1,69 @@
+"""Threads: how many, and how the work is cut. The cut depends on the data alone, never on the number of threads."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+from joblib import Parallel, delayed, effective_n_jobs
+
+HEAVY = 512  # spots a chunk where a spot costs tens of microseconds
+LIGHT = 16384  # rows a chunk where a row costs well under one
+
+
+def count_workers(n_jobs: int | None) -> int:
+    """Threads to use; -1: the cores that this process may use, None: what joblib's context says, else 1."""
+    if n_jobs is None:
+        return max(1, effective_n_jobs(None))
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
+    return max(1, cores + 1 + n_jobs) if n_jobs < 0 else n_jobs
+
+
+def cut(n: int, size: int) -> list[tuple[int, int]]:
+    """Ranges (start, stop) of `size` rows that cover n rows."""
+    return [(start, min(start + size, n)) for start in range(0, n, size)]
+
+
+class Workers:
+    """Threads held open for a whole run; see `hold_workers`."""
+
+    def __init__(self, n: int, pool: Parallel | None) -> None:
+        self.n = n
+        self._pool = pool
+
+    def each(self, call: Callable[..., Any], jobs: list[tuple]) -> list:
+        """Results of `call(*job)` for each job, in order."""
+        if self._pool is None or len(jobs) < 2:
+            return [call(*job) for job in jobs]
+        return self._pool(delayed(call)(*job) for job in jobs)
+
+    def over(self, kernel: Callable[..., None], n: int, before: tuple, after: tuple, size: int = LIGHT) -> None:
+        """Run `kernel(*before, start, stop, *after)` over n rows, `size` at a time; the kernel writes into `after`."""
+        self.each(kernel, [(*before, start, stop, *after) for start, stop in cut(n, size)])
+
+    def sums(
+        self, kernel: Callable[..., None], n: int, before: tuple, shape: tuple[int, ...], parts: int = 16
+    ) -> np.ndarray:
+        """Sum what `kernel(*before, start, stop, sums_out)` adds up over n rows: float64, the same for any threads."""
+        size = max(LIGHT // 4, -(-n // parts))
+        ranges = cut(n, size)
+        sums = [np.zeros(shape) for _ in ranges]
+        self.each(kernel, [(*before, start, stop, out) for (start, stop), out in zip(ranges, sums, strict=True)])
+        return np.sum(sums, axis=0) if sums else np.zeros(shape)
+
+
+@contextmanager
+def hold_workers(n_jobs: int | None) -> Iterator[Workers]:
+    """Hold `n_jobs` threads open, and BLAS at one thread: its sums depend on how many it has."""
+    from threadpoolctl import threadpool_limits
+
+    n = count_workers(n_jobs)
+    with threadpool_limits(1):
+        if n == 1:
+            yield Workers(1, None)
+        else:
+            with Parallel(n_jobs=n, require="sharedmem") as pool:
+                yield Workers(n, pool)

@@ -1,0 +1,232 @@
+"""What the stages hand to one another: arrays and labels, nothing that computes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+    from scipy.sparse import csr_matrix
+
+    from .settings import Settings
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Checked input of one run.
+
+    Attributes
+    ----------
+    spots : csr_matrix, (n_spots, n_spatial_genes)
+        Raw counts, all genes, in the caller's order and dtype.
+    reference : csr_matrix, (n_cells, n_reference_genes)
+        Raw counts, all genes.
+    coordinates : ndarray of float64, (n_spots, 2 or 3)
+        Place of each spot, in the caller's unit.
+    sections : ndarray of int32, (n_spots,)
+        Section of each spot, an index into `section_names`.
+    section_names : tuple of str
+    cell_types : ndarray of int32, (n_cells,)
+        Type of each cell, an index into `types`; -1: left out (no label, no counts, excluded type).
+    types : tuple of str
+        Names of the types, sorted.
+    spot_names, cell_names : ndarray of object
+    genes : ndarray of object, (n_shared,)
+        Names of the shared genes, in the order of `spots`.
+    spot_genes, reference_genes : ndarray of int64, (n_shared,)
+        Columns of the shared genes in `spots` and in `reference`.
+    spot_status : ndarray of object, (n_spots,)
+        "ok", or why a spot is not used ("not in tissue", "no counts").
+    integer_counts : bool
+        Whether the spots hold whole numbers (count thinning needs them).
+    notes : tuple of str
+        The warnings that were given.
+    """
+
+    spots: csr_matrix
+    reference: csr_matrix
+    coordinates: np.ndarray
+    sections: np.ndarray
+    section_names: tuple[str, ...]
+    cell_types: np.ndarray
+    types: tuple[str, ...]
+    spot_names: np.ndarray
+    cell_names: np.ndarray
+    genes: np.ndarray
+    spot_genes: np.ndarray
+    reference_genes: np.ndarray
+    spot_status: np.ndarray
+    integer_counts: bool
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Counts:
+    """The kept genes of the usable spots, compressed by rows.
+
+    Attributes
+    ----------
+    indptr : ndarray of int64, (n_spots + 1,)
+    indices : ndarray of int32, (nnz,)
+        Kept gene of each entry.
+    data : ndarray of float, (nnz,)
+        Counts, > 0.
+    totals : ndarray of float, (n_spots,)
+        Counts of each spot over the kept genes, n_i.
+    n_genes : int
+    """
+
+    indptr: np.ndarray
+    indices: np.ndarray
+    data: np.ndarray
+    totals: np.ndarray
+    n_genes: int
+
+    @property
+    def n_spots(self) -> int:
+        return len(self.indptr) - 1
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What the model knows of the types.
+
+    Attributes
+    ----------
+    profiles : ndarray of float64, (n_types, n_genes)
+        Expected counts of a kept gene per unit of abundance and per count of the spot: B of the model, with the
+        platform effect, the scale and the floor in it.
+    gene_factors : ndarray of float64, (n_genes,)
+        What the mean profiles were multiplied by (platform effect and scale); the cell level uses it too.
+    gene_weights : ndarray of float64, (n_genes,)
+        Weight of each gene's likelihood, 1 / sqrt(dispersion), at most 1.
+    kept_genes : ndarray of int64, (n_genes,)
+        Kept genes, as positions among the shared ones.
+    mrna_content : ndarray of float64, (n_types,)
+        Mean total counts of a cell of the type, relative to the unweighted mean of the types.
+    platform_log2_sd : float
+        Standard deviation of the log2 platform effect over genes.
+    platform : str
+        How the platform effect was estimated ("pooled", "joint", "none").
+    """
+
+    profiles: np.ndarray
+    gene_factors: np.ndarray
+    gene_weights: np.ndarray
+    kept_genes: np.ndarray
+    mrna_content: np.ndarray
+    platform_log2_sd: float
+    platform: str
+
+
+@dataclass(frozen=True)
+class Graph:
+    """Neighbours of the usable spots on a symmetric pattern, compressed by rows.
+
+    Attributes
+    ----------
+    indptr : ndarray of int64, (n_spots + 1,)
+    indices : ndarray of int32, (n_edges,)
+    reverse : ndarray of int64, (n_edges,)
+        Position of the edge j -> i for the edge i -> j.
+    place : ndarray of float64, (n_edges,)
+        Spatial factor exp(-d^2 / (2 s_i^2)) of the edge divided by the sum of row i; 0 where j is no neighbour
+        of i (but i is one of j).
+    weights : ndarray of float, (n_edges,)
+        a_ij: symmetric, mean row sum 1.
+    degrees : ndarray of float, (n_spots,)
+        d_i: row sums of `weights`.
+    colours : tuple of ndarray of int32
+        Spots by colour; no two neighbours share a colour.
+    """
+
+    indptr: np.ndarray
+    indices: np.ndarray
+    reverse: np.ndarray
+    place: np.ndarray
+    weights: np.ndarray
+    degrees: np.ndarray
+    colours: tuple[np.ndarray, ...]
+
+    @property
+    def n_spots(self) -> int:
+        return len(self.indptr) - 1
+
+
+@dataclass(frozen=True)
+class Strengths:
+    """The smoothing of one run.
+
+    Attributes
+    ----------
+    lambda_spatial : float
+        Strength of the spatial term, in counts.
+    phi : float
+    tuned : bool
+        Whether the counts at hand chose it.
+    path : list of dict
+        What was tried: graph ("place", "attention"), lambda_spatial, phi, score (held-out log-likelihood a count).
+    """
+
+    lambda_spatial: float
+    phi: float
+    tuned: bool
+    path: list[dict[str, Any]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class CellWeights:
+    """Reference cells in the spots.
+
+    Attributes
+    ----------
+    weights : csr_matrix of float32, (n_spots, n_cells)
+        Share of each reference cell in each spot; rows sum to 1 (empty where nothing can be said).
+    cells : ndarray of int64, (n_cells,)
+        The cells used, as rows of the reference.
+    cell_types : ndarray of int32, (n_cells,)
+    """
+
+    weights: csr_matrix
+    cells: np.ndarray
+    cell_types: np.ndarray
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a run gives back.
+
+    Attributes
+    ----------
+    proportions : DataFrame, (n_spots, n_types)
+        Rows sum to 1; NaN where nothing can be said.
+    status : Series of str, (n_spots,)
+        "ok", or why a row is NaN.
+    cell_weights : DataFrame-free sparse matrix or None
+        csr_matrix (n_spots, n_cells) where the cell level ran.
+    cells : Index or None
+        Names of the columns of `cell_weights`.
+    cell_types : Series or None
+        Type of each of `cells`.
+    strengths : Strengths
+    settings : Settings
+    seconds : dict of str to float
+        Wall time of each stage, and "total".
+    diagnostics : dict
+        Plain values: genes used, platform effect, notes given.
+    graph : Graph or None
+        The attention graph of the last pass, over the spots whose status is "ok".
+    """
+
+    proportions: pd.DataFrame
+    status: pd.Series
+    cell_weights: csr_matrix | None
+    cells: pd.Index | None
+    cell_types: pd.Series | None
+    strengths: Strengths
+    settings: Settings
+    seconds: dict[str, float]
+    diagnostics: dict[str, Any]
+    graph: Graph | None = None

@@ -1,0 +1,253 @@
+"""The whole run as one page."""
+
+from __future__ import annotations
+
+import logging
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from .backend import choose_device
+from .errors import DataError, DataWarning
+from .parallel import Workers, hold_workers
+from .parcels import CellWeights, Inputs, Reference, Result, Strengths
+from .procedures import passes, strengths
+from .settings import Settings
+from .stages import aggregate, graph, reference, refine_cells
+from .stages.inputs import read_inputs
+
+log = logging.getLogger("stdeconv_fast")
+
+
+def deconvolve(
+    spatial: Any,
+    reference: Any,
+    coordinates: Any = None,
+    cell_types: Any = None,
+    *,
+    sections: Any = None,
+    layer_st: str | None = None,
+    layer_sc: str | None = None,
+    spatial_key: str = "spatial",
+    **settings: Any,
+) -> Result:
+    """Estimate the cell-type composition of every spot.
+
+    Parameters
+    ----------
+    spatial : DataFrame, ndarray, sparse matrix or AnnData, (n_spots, n_genes)
+        Raw counts.
+    reference : DataFrame, ndarray, sparse matrix or AnnData, (n_cells, n_genes)
+        Raw counts.
+    coordinates : DataFrame or array, (n_spots, 2 or 3), optional
+        Place of each spot, in any unit; by default ``spatial.obsm[spatial_key]``.
+    cell_types : Series, DataFrame, list, array, categorical or str
+        Type of each cell, or the column of ``reference.obs`` that holds it.
+    sections : Series, list, array or str, optional
+        Section of each spot, or the column of ``spatial.obs``; spots of different sections are never neighbours.
+    layer_st, layer_sc : str, optional
+        Layers of the AnnData objects that hold the counts.
+    spatial_key : str
+    **settings
+        Fields of `stdeconv_fast.Settings`.
+
+    Returns
+    -------
+    Result
+
+    Raises
+    ------
+    DataError
+        Input or settings that cannot be used; all faults in one message, before any long work.
+    DeviceError
+        The device asked for cannot be used.
+    """
+    started = time.perf_counter()
+    chosen = Settings.make(**settings)
+    device = choose_device(chosen.device)
+    inputs = read_inputs(
+        spatial, reference, coordinates, cell_types,
+        sections=sections, layer_st=layer_st, layer_sc=layer_sc, spatial_key=spatial_key, settings=chosen,
+    )  # fmt: skip
+    return run(inputs, chosen, device=device, reading=time.perf_counter() - started)
+
+
+def run(inputs: Inputs, settings: Settings, *, device: str = "cpu", reading: float = 0.0) -> Result:
+    """Run the model on checked input.
+
+    Parameters
+    ----------
+    inputs : Inputs
+    settings : Settings
+    device : str
+        What `backend.choose_device` said.
+    reading : float
+        Seconds that reading and checking took.
+    """
+    clock = Clock(settings.progress, reading)
+    dtype = np.dtype(settings.dtype)
+    notes = list(inputs.notes)
+    status = inputs.spot_status.copy()
+    with hold_workers(settings.n_jobs) as workers:
+        with clock.stage("reference"):
+            profiles = reference.average_types(inputs, workers)
+            rows = np.flatnonzero(status == "ok")
+            gene_totals = reference.total_genes(inputs, rows, workers)
+            kept = _enough(reference.choose_genes(profiles, gene_totals), inputs, notes)
+            known = reference.fit_reference(profiles, kept, gene_totals, settings.platform)
+        with clock.stage("counts"):
+            counts = reference.gather_counts(inputs, rows, kept, dtype, workers)
+            seen = counts.totals > 0
+            if not seen.all():
+                status[rows[~seen]] = "no counts in the genes used"
+                rows = rows[seen]
+                counts = graph.take_spots(counts, np.flatnonzero(seen))
+            if not len(rows):
+                raise DataError("spatial must have counts in the genes shared with the reference; got none.")
+        with clock.stage("graph"):
+            coordinates, sections = inputs.coordinates[rows], inputs.sections[rows]
+            gene_keys = reference.gene_keys(profiles, gene_totals, kept, settings.seed)
+            keys = graph.spot_keys(coordinates, counts.totals, settings.seed)
+            places = graph.link_spots(coordinates, sections, settings.k_neighbors, keys, workers)
+        with clock.stage("first fit"):
+            if known.platform == "joint":
+                known = passes.fit_platform(counts, known, coordinates, sections, keys, workers)
+            known, problem, abundances = passes.first_fit(
+                counts, known, settings.loss, settings.lambda_ridge, workers
+            )
+        with clock.stage("tuning"):
+            if settings.lambda_spatial == 0 or not len(places.indices):
+                chosen = Strengths(0.0, settings.phi, False)
+            elif settings.tune and inputs.integer_counts:
+                chosen = strengths.choose_strengths(
+                    counts, known, places, coordinates, sections, keys, gene_keys,
+                    loss=settings.loss, phi=settings.phi, lambda_ridge=settings.lambda_ridge,
+                    listen=settings.attention and settings.n_iter > 1, workers=workers,
+                )  # fmt: skip
+            else:
+                chosen = Strengths(strengths.FIXED, settings.phi, False)
+            strength = chosen.lambda_spatial * settings.lambda_spatial
+        with clock.stage("passes", settings.n_iter) as tick:
+            links = places
+            if strength > 0:
+                links = passes.alternate(
+                    problem, abundances, places, strength, chosen.phi, settings.lambda_ridge, settings.n_iter,
+                    settings.attention, workers, tick,
+                )  # fmt: skip
+        cells = None
+        if settings.cell_level:
+            turns = 2 if strength > 0 else 1
+            with clock.stage("cells", turns * len(rows)) as tick:
+                fixed = {
+                    "counts": counts, "graph": links, "abundances": abundances, "lambda_spatial": strength,
+                    "tick": tick,
+                }  # fmt: skip
+                cells = _refine(inputs, settings, profiles, known, gene_keys, fixed, workers)
+                abundances = refine_cells.sum_by_type(cells, len(inputs.types), dtype)
+    by_cell = settings.abundance == "cells" or (
+        settings.abundance == "auto" and known.platform_log2_sd < reference.STRONG_PLATFORM
+    )
+    content = known.mrna_content if by_cell else None
+    shares = aggregate.to_proportions(abundances, content)
+    status[rows[np.isnan(shares).any(axis=1)]] = "no type explains the counts"
+    if abs(known.platform_log2_sd - reference.STRONG_PLATFORM) <= reference.BORDERLINE:
+        notes.append(
+            f"the platform log2 sd is {known.platform_log2_sd:.2f}, near {reference.STRONG_PLATFORM:g}, where the "
+            "handling of gene effects and of mRNA content changes: compare platform= and abundance= settings"
+        )
+        log.info(notes[-1])
+    names = pd.Index(inputs.spot_names)
+    diagnostics = {
+        "n_spots": len(status), "n_spots_used": len(rows), "n_cells": int((inputs.cell_types >= 0).sum()),
+        "n_types": len(inputs.types), "n_genes_shared": len(inputs.genes), "n_genes_used": len(kept),
+        "genes_used": [str(gene) for gene in inputs.genes[kept]],
+        "platform_log2_sd": known.platform_log2_sd, "platform": known.platform,
+        "abundance": "cells" if by_cell else "mrna", "device": device, "notes": notes,
+    }  # fmt: skip
+    return Result(
+        proportions=pd.DataFrame(
+            aggregate.lay_out(shares, rows, len(status)), index=names, columns=pd.Index(inputs.types)
+        ),
+        status=pd.Series(status.astype(str), index=names, name="status"),
+        cell_weights=None if cells is None else aggregate.lay_out_cells(
+            cells.weights, cells.cell_types, rows, len(status), content
+        ),
+        cells=None if cells is None else pd.Index(inputs.cell_names[cells.cells]),
+        cell_types=None if cells is None else pd.Series(
+            np.asarray(inputs.types)[cells.cell_types], index=inputs.cell_names[cells.cells], name="cell_type"
+        ),
+        strengths=Strengths(strength, chosen.phi, chosen.tuned, chosen.path),
+        settings=settings,
+        seconds=clock.total(),
+        diagnostics=diagnostics,
+        graph=links,
+    )  # fmt: skip
+
+
+def _enough(kept: np.ndarray, inputs: Inputs, notes: list[str]) -> np.ndarray:
+    """The kept genes; a clear error where both tables share none with counts."""
+    if not len(kept):
+        raise DataError(
+            f"spatial and reference must share genes with counts in both; got none of {len(inputs.genes)} shared "
+            "genes. Check that both tables are of the same tissue and species."
+        )
+    if len(kept) < len(inputs.types):
+        notes.append(f"{len(kept)} genes tell {len(inputs.types)} types apart: expect mixed-up types")
+        warnings.warn(notes[-1], DataWarning, stacklevel=4)
+    return kept
+
+
+def _refine(
+    inputs: Inputs,
+    settings: Settings,
+    profiles: reference.Profiles,
+    known: Reference,
+    gene_keys: np.ndarray,
+    fixed: dict[str, Any],
+    workers: Workers,
+) -> CellWeights:
+    """The cell level on the reference cells that `max_cells_per_type` allows."""
+    labelled = np.flatnonzero(inputs.cell_types >= 0)
+    dtype = np.dtype(settings.dtype)
+    counts = reference.gather_cells(inputs, labelled, known.kept_genes, dtype, workers)
+    types, totals = inputs.cell_types[labelled], profiles.cell_totals[labelled]
+    drawn = refine_cells.draw_cells(
+        counts, types, totals, gene_keys, settings.max_cells_per_type, settings.seed, workers
+    )
+    cells = refine_cells.Cells(labelled[drawn], types[drawn], graph.take_spots(counts, drawn), totals[drawn])
+    return refine_cells.refine(
+        cells, known, lambda_ridge=settings.lambda_ridge, lambda_cell=settings.lambda_cell,
+        max_cells_per_spot=settings.max_cells_per_spot, workers=workers, **fixed,
+    )  # fmt: skip
+
+
+class Clock:
+    """Wall time of each stage, with a progress bar on the long ones."""
+
+    def __init__(self, progress: bool, reading: float) -> None:
+        self.progress = progress
+        self.seconds = {"input": reading}
+
+    @contextmanager
+    def stage(self, name: str, steps: int | None = None) -> Iterator[Any]:
+        """Time one stage; yields the function that moves the bar."""
+        from tqdm.auto import tqdm
+
+        started = time.perf_counter()
+        if steps is None:
+            yield lambda: None
+        else:
+            with tqdm(total=steps, desc=name, disable=not self.progress, leave=False) as bar:
+                yield bar.update
+        self.seconds[name] = time.perf_counter() - started
+        log.info("%s: %.2f s", name, self.seconds[name])
+
+    def total(self) -> dict[str, float]:
+        """Seconds by stage, and their sum as "total"."""
+        return {**self.seconds, "total": sum(self.seconds.values())}
+

@@ -1,0 +1,1 @@
+"""How the steps are combined: passes of attention and solve, and the choice of the smoothing."""

@@ -1,0 +1,124 @@
+"""Attention and solve in turn, and the first fit that the reference is completed with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+
+from ..parallel import Workers
+from ..parcels import Counts, Graph, Reference
+from ..stages import attention, graph, reference, solve_types
+
+PLACE_SWEEPS = 3  # sweeps over the spots with place alone; one sweep in each pass with attention
+BLOCK_COUNTS = 3000  # counts of a block in the joint fit of the platform effect
+JOINT_SPOTS = 50_000  # the joint fit uses patches of so many spots where there are more
+
+
+def fit_platform(
+    counts: Counts, known: Reference, coordinates: np.ndarray, sections: np.ndarray, keys: np.ndarray, workers: Workers
+) -> Reference:
+    """Fit the platform effect jointly with the composition of blocks of neighbouring spots.
+
+    Ten rounds of: fit the blocks without ridge or neighbours, then move each gene's profiles by the ratio of its
+    counts over the blocks to what the fit expects.
+    """
+    if counts.n_spots > JOINT_SPOTS:
+        rows = graph.choose_patches(coordinates, sections, keys, JOINT_SPOTS // 500, 500)
+        counts, coordinates, sections, keys = (
+            graph.take_spots(counts, rows), coordinates[rows], sections[rows], keys[rows],
+        )  # fmt: skip
+    blocks = graph.pool_blocks(counts, coordinates, sections, keys, BLOCK_COUNTS)
+    alone = graph.no_neighbours(blocks.n_spots)
+    seen = np.bincount(blocks.indices, blocks.data, minlength=blocks.n_genes)
+    abundances = None
+    for _ in range(reference.JOINT_ROUNDS):
+        problem = solve_types.pose(blocks, known, "poisson")
+        cold = abundances is None
+        abundances = solve_types.start_evenly(problem) if cold else abundances
+        solve_types.solve_alone(problem, abundances, alone, 0.0, workers, cold)
+        known = reference.follow_blocks(known, seen, reference.expect_genes(known, blocks, abundances))
+    weights = blocks.totals.astype(np.float64) / blocks.totals.sum(dtype=np.float64)
+    return reference.rescale(known, float(weights @ abundances.sum(axis=1, dtype=np.float64)))
+
+
+def first_fit(
+    counts: Counts, known: Reference, loss: str, lambda_ridge: float, workers: Workers
+) -> tuple[Reference, solve_types.Problem, np.ndarray]:
+    """Solve every spot alone; where the platform effect is weak, weigh the genes by it and solve again.
+
+    Returns
+    -------
+    Reference
+        With its gene weights.
+    Problem, abundances
+        The start of everything that looks at neighbours.
+    """
+    alone = graph.no_neighbours(counts.n_spots)
+    problem = solve_types.pose(counts, known, loss)
+    abundances = solve_types.start_evenly(problem)
+    solve_types.solve_alone(problem, abundances, alone, lambda_ridge, workers)
+    if loss == "poisson" and known.platform_log2_sd < reference.STRONG_PLATFORM:
+        known = reference.weigh_genes(known, counts, abundances, workers)
+        if (known.gene_weights < 1).any():
+            problem = solve_types.pose(counts, known, loss)
+            solve_types.solve_alone(problem, abundances, alone, lambda_ridge, workers, cold=False)
+    return known, problem, abundances
+
+
+def alternate(
+    problem: solve_types.Problem,
+    abundances: np.ndarray,
+    places: Graph,
+    lambda_spatial: float,
+    phi: float,
+    lambda_ridge: float,
+    n_iter: int,
+    listen: bool,
+    workers: Workers,
+    tick: Callable[[], None] = lambda: None,
+) -> Graph:
+    """Passes of attention and solve; updates `abundances` in place and returns the last graph.
+
+    The first pass has place alone, three sweeps over the spots; each further one has attention from the abundances
+    so far and one sweep. Without `listen` all passes have place alone.
+    """
+    links = attention.attend_by_place(places, abundances.dtype, workers)
+    for turn in range(n_iter):
+        if turn and listen:
+            links = attention.attend(places, abundances, workers)
+        for _ in range(1 if turn else PLACE_SWEEPS):
+            solve_types.sweep(problem, abundances, links, lambda_spatial, phi, lambda_ridge, 1, workers)
+        tick()
+    return links
+
+
+def cut_out(places: Graph, rows: np.ndarray) -> Graph:
+    """The part of a graph among some spots; spatial factors of each row sum to 1 again."""
+    from scipy.sparse import csr_matrix
+
+    n = places.n_spots
+    edge = csr_matrix((np.arange(1, len(places.indices) + 1), places.indices, places.indptr), shape=(n, n))
+    part = edge[rows][:, rows].tocsr()
+    part.sort_indices()
+    old = part.data - 1
+    position = np.full(len(places.indices), -1, dtype=np.int64)
+    position[old] = np.arange(len(old))
+    indptr = part.indptr.astype(np.int64)
+    place = places.place[old]
+    row = np.repeat(np.arange(len(rows)), np.diff(indptr))
+    sums = np.bincount(row, place, minlength=len(rows))
+    place = place / np.where(sums > 0, sums, 1.0)[row]
+    colour = np.full(n, -1, dtype=np.int32)
+    for number, members in enumerate(places.colours):
+        colour[members] = number
+    colour = colour[rows]
+    return replace(
+        places,
+        indptr=indptr,
+        indices=part.indices.astype(np.int32),
+        reverse=position[places.reverse[old]],
+        place=place,
+        colours=tuple(np.flatnonzero(colour == number).astype(np.int32) for number in np.unique(colour)),
+    )

@@ -1,0 +1,62 @@
+"""Attention weights on the neighbour graph."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from ..kernels.cpu import attention as kernels
+from ..parallel import Workers
+from ..parcels import Graph
+
+LEAST_TAU = 1e-8
+
+
+def attend_by_place(graph: Graph, dtype: np.dtype, workers: Workers) -> Graph:
+    """The graph with attention by place alone: each row of spatial factors sums to 1, then (A + A') / 2."""
+    return _symmetrise(graph, graph.place, 1.0, dtype, workers)
+
+
+def attend(graph: Graph, abundances: np.ndarray, workers: Workers) -> Graph:
+    """The graph with attention by place and by composition.
+
+    Parameters
+    ----------
+    graph : Graph
+    abundances : (n_spots, n_types) float
+        v of the last solve.
+
+    Returns
+    -------
+    Graph
+
+    Notes
+    -----
+    a_ij = exp(-d_ij^2 / (2 s_i^2)) exp(-h_ij^2 / (2 tau)), h^2 = |sqrt z_i - sqrt z_j|^2, z_i the plain mean of the
+    composition over the spot and its neighbours, tau the median of h^2 over edges. Row i is divided by the sum of
+    its spatial factors alone, all by the mean row sum, then A <- (A + A') / 2. No softmax: a spot at a border
+    listens less in all.
+    """
+    n, n_edges = graph.n_spots, len(graph.indices)
+    dtype = abundances.dtype
+    if not n_edges:
+        return _symmetrise(graph, graph.place, 1.0, dtype, workers)
+    roots = np.empty(abundances.shape, dtype)
+    edges = (graph.indptr, graph.indices)
+    workers.over(kernels.root_neighbourhoods, n, (*edges, graph.place, abundances), (roots,))
+    squares = np.empty(n_edges, dtype)
+    workers.over(kernels.compare_edges, n, (*edges, roots), (squares,))
+    tau = max(float(np.median(squares[graph.place > 0])), LEAST_TAU)
+    directed, row_sums = np.empty(n_edges), np.empty(n)
+    workers.over(kernels.attend_edges, n, (graph.indptr, graph.place, squares, tau), (directed, row_sums))
+    linked = row_sums > 0
+    return _symmetrise(graph, directed, 1.0 / row_sums[linked].mean(), dtype, workers)
+
+
+def _symmetrise(graph: Graph, directed: np.ndarray, scale: float, dtype: np.dtype, workers: Workers) -> Graph:
+    weights, degrees = np.empty(len(graph.indices), dtype), np.empty(graph.n_spots, dtype)
+    workers.over(
+        kernels.symmetrise_edges, graph.n_spots, (graph.indptr, graph.reverse, directed, scale), (weights, degrees)
+    )
+    return replace(graph, weights=weights, degrees=degrees)

@@ -1,0 +1,106 @@
+"""Checks what the user passes and turns it into `Inputs`: any kind of table in, names aligned, all faults at once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ...parcels import Inputs
+from ...settings import Settings, raise_faults
+from .counts_check import check_counts
+from .genes import match_genes
+from .labels import read_cell_types
+from .places import note_places, read_coordinates, read_sections, read_status
+from .report import Report
+from .tables import read_table
+
+__all__ = ["read_inputs"]
+
+
+def read_inputs(
+    spatial: Any,
+    reference: Any,
+    coordinates: Any,
+    cell_types: Any,
+    *,
+    sections: Any = None,
+    layer_st: str | None = None,
+    layer_sc: str | None = None,
+    spatial_key: str = "spatial",
+    settings: Settings,
+) -> Inputs:
+    """Check and align the input of one run.
+
+    Parameters
+    ----------
+    spatial : DataFrame, ndarray, sparse matrix or AnnData, (n_spots, n_spatial_genes)
+        Raw counts of the spots.
+    reference : DataFrame, ndarray, sparse matrix or AnnData, (n_cells, n_reference_genes)
+        Raw counts of the reference cells.
+    coordinates : DataFrame, array-like (n_spots, 2 or 3) or None
+        Place of each spot, any unit. A frame gives its columns x, y (and z), else its first columns of numbers. None
+        takes ``spatial.obsm[spatial_key]``.
+    cell_types : Series, DataFrame, list, array, Categorical or str
+        Type of each cell; a str names a column of ``reference.obs``.
+    sections : None, str, Series, list, array or Categorical
+        Section of each spot; a str names a column of ``spatial.obs``; None: one section.
+    layer_st, layer_sc : str or None
+        Layers of an AnnData to use instead of X.
+    spatial_key : str
+        Key of ``spatial.obsm``.
+    settings : Settings
+
+    Returns
+    -------
+    Inputs
+        CSR matrices in the caller's dtype, with all genes; they may share memory with the caller's and must not be
+        written to.
+
+    Raises
+    ------
+    DataError
+        Values that cannot be used: no raw counts, names that do not match, places or labels that are missing. All
+        faults are in one message.
+    DataTypeError
+        Objects of a wrong kind, if there are no other faults.
+
+    Warns
+    -----
+    DataWarning
+        Once for each reason for which data is left out or is weak; the texts are in `Inputs.notes`, too.
+
+    Notes
+    -----
+    Rows and genes are matched by label where both sides have names, by position (and equal numbers) where one has none.
+    The numbering 0, 1, 2, ... that pandas and AnnData make up is no name, unless the other side's names are all such
+    numbers: then they are labels (rows of a frame that were shuffled or cut).
+    """
+    report = Report()
+    st = read_table(spatial, "spatial", layer_st, report)
+    whole = check_counts(st, settings.check_counts, report)
+    status = read_status(st, report)
+    sc = read_table(reference, "reference", layer_sc, report)
+    check_counts(sc, settings.check_counts, report)
+    shared = match_genes(st, sc, settings.min_shared_genes, report)
+    places = read_coordinates(coordinates, spatial, st, spatial_key, report)
+    typed = read_cell_types(cell_types, reference, sc, settings.exclude_types, settings.min_cells_per_type, report)
+    sectioned = read_sections(sections, spatial, st, report)
+    raise_faults(report.faults, "input")
+    note_places(places, *sectioned, status, settings.k_neighbors, report)
+    report.warn()
+    return Inputs(
+        spots=st.counts,
+        reference=sc.counts,
+        coordinates=places,
+        sections=sectioned[0],
+        section_names=sectioned[1],
+        cell_types=typed[0],
+        types=typed[1],
+        spot_names=st.rows.all_names(),
+        cell_names=sc.rows.all_names(),
+        genes=shared[0],
+        spot_genes=shared[1],
+        reference_genes=shared[2],
+        spot_status=status,
+        integer_counts=whole,
+        notes=tuple(report.notes),
+    )

@@ -1,0 +1,228 @@
+"""The reference: profiles of the types, choice of genes, platform effect, scale, dispersion, floor."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from ..draws import keys_of
+from ..kernels.cpu import counts as kernels
+from ..kernels.cpu.spots import sum_excess
+from ..parallel import Workers
+from ..parcels import Counts, Inputs, Reference
+
+PANEL = 1500  # at most so many shared genes are a panel: all are kept
+MARKER_LN_FOLD = 0.75
+MARKER_SHARE = 1.25e-4
+FLOOR = 0.01
+STRONG_PLATFORM = 1.0  # log2 sd from which gene effects are fitted jointly, weights and library sizes not trusted
+BORDERLINE = 0.2
+GENES_PER_TYPE = 10  # a joint fit needs so many genes a type
+JOINT_ROUNDS = 10
+EM_STEPS, EM_TOLERANCE = 500, 1e-8
+SEEN = 20  # pooled counts above which a gene tells of the platform
+
+
+@dataclass(frozen=True)
+class Profiles:
+    """Types over the shared genes, before any correction."""
+
+    means: np.ndarray  # (n_types, n_shared) mean over cells of count / total
+    gene_totals: np.ndarray  # (n_shared,) counts of the used cells
+    mrna_content: np.ndarray  # (n_types,) mean total of a cell over the unweighted mean of the types
+    cell_totals: np.ndarray  # (n_cells,) counts over all genes of the reference
+
+
+def average_types(inputs: Inputs, workers: Workers) -> Profiles:
+    """Mean profile of each type over its cells, each cell divided by its total over all genes of the reference.
+
+    Returns
+    -------
+    Profiles
+        Shares of a cell's counts, (n_types, n_shared).
+    """
+    matrix = inputs.reference
+    n_cells, n_genes = matrix.shape
+    n_types = len(inputs.types)
+    cell_totals = np.asarray(matrix.sum(axis=1, dtype=np.float64)).ravel()
+    used = inputs.cell_types >= 0
+    sizes = np.bincount(inputs.cell_types[used], minlength=n_types)
+    weights = np.where(used, 1.0 / np.maximum(cell_totals, 1e-300), 0.0)
+    arrays = (matrix.indptr, matrix.indices, matrix.data)
+    parts = 4 if n_types * n_genes > 1_000_000 else 16
+    sums = workers.sums(
+        kernels.sum_segments, n_cells, (*arrays, weights, inputs.cell_types), (n_types, n_genes), parts
+    )
+    means = sums[:, inputs.reference_genes] / sizes[:, None]
+    rows = np.flatnonzero(used)
+    gene_totals = workers.sums(kernels.sum_genes, len(rows), (*arrays, rows), (n_genes,))[inputs.reference_genes]
+    library = np.bincount(inputs.cell_types[used], cell_totals[used], minlength=n_types) / sizes
+    return Profiles(means, gene_totals, library / library.mean(), cell_totals)
+
+
+def total_genes(inputs: Inputs, rows: np.ndarray, workers: Workers) -> np.ndarray:
+    """Counts of each shared gene over some spots, (n_shared,) float64."""
+    matrix = inputs.spots
+    arrays = (matrix.indptr, matrix.indices, matrix.data, rows)
+    return workers.sums(kernels.sum_genes, len(rows), arrays, (matrix.shape[1],))[inputs.spot_genes]
+
+
+def choose_genes(profiles: Profiles, spot_gene_totals: np.ndarray) -> np.ndarray:
+    """Kept genes, as positions among the shared ones.
+
+    A panel (at most 1,500 shared genes with counts in both tables) keeps all of them; of a whole transcriptome the
+    union over types of genes with ln(B_k / mean of the other types) > 0.75 and B_k > 1.25e-4.
+    """
+    seen = np.flatnonzero((profiles.gene_totals > 0) & (spot_gene_totals > 0))
+    means = profiles.means[:, seen]
+    n_types = len(means)
+    if n_types == 1 or len(seen) <= PANEL:
+        return seen
+    others = (means.sum(axis=0) - means) / (n_types - 1)
+    marker = (means > np.exp(MARKER_LN_FOLD) * others) & (means > MARKER_SHARE)
+    return seen[marker.any(axis=0)]
+
+
+def gather_counts(
+    inputs: Inputs, rows: np.ndarray, kept_genes: np.ndarray, dtype: np.dtype, workers: Workers
+) -> Counts:
+    """Counts of the kept genes in some spots, in the working dtype."""
+    matrix = inputs.spots
+    return _gather(matrix, inputs.spot_genes[kept_genes], rows, dtype, workers)
+
+
+def gather_cells(
+    inputs: Inputs, rows: np.ndarray, kept_genes: np.ndarray, dtype: np.dtype, workers: Workers
+) -> Counts:
+    """Counts of the kept genes in some reference cells, in the working dtype."""
+    return _gather(inputs.reference, inputs.reference_genes[kept_genes], rows, dtype, workers)
+
+
+def _gather(matrix, columns: np.ndarray, rows: np.ndarray, dtype: np.dtype, workers: Workers) -> Counts:
+    gene_map = np.full(matrix.shape[1], -1, dtype=np.int32)
+    gene_map[columns] = np.arange(len(columns), dtype=np.int32)
+    arrays = (matrix.indptr, matrix.indices, matrix.data, gene_map, rows)
+    lengths = np.zeros(len(rows), dtype=np.int64)
+    totals = np.zeros(len(rows))
+    workers.over(kernels.count_kept, len(rows), arrays, (lengths, totals))
+    indptr = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    indices = np.empty(indptr[-1], dtype=np.int32)
+    data = np.empty(indptr[-1], dtype=dtype)
+    workers.over(kernels.gather_kept, len(rows), (*arrays, indptr), (indices, data))
+    return Counts(indptr, indices, data, totals.astype(dtype), len(columns))
+
+
+def gene_keys(profiles: Profiles, spot_gene_totals: np.ndarray, kept_genes: np.ndarray, seed: int) -> np.ndarray:
+    """Key of each kept gene from its two totals, (n_genes,) uint64."""
+    return keys_of(seed, profiles.gene_totals[kept_genes], spot_gene_totals[kept_genes])
+
+
+def _pool_by_em(means: np.ndarray, totals: np.ndarray) -> np.ndarray:
+    """Composition w of the pooled spots by expectation maximisation on totals ~ Poisson(w B), (n_types,)."""
+    sums = means.sum(axis=1)
+    w = np.full(len(means), totals.sum() / max(sums.sum(), 1e-300))
+    for _ in range(EM_STEPS):
+        mean = w @ means
+        ratio = np.divide(totals, mean, out=np.zeros_like(totals), where=mean > 0)
+        fresh = w * np.divide(means @ ratio, sums, out=np.zeros_like(sums), where=sums > 0)
+        moved = np.abs(fresh - w).max()
+        w = fresh
+        if moved <= EM_TOLERANCE * max(w.max(), 1e-300):
+            break
+    return w
+
+
+def fit_reference(profiles: Profiles, kept_genes: np.ndarray, spot_gene_totals: np.ndarray, platform: str) -> Reference:
+    """Profiles for the fit: kept genes, pooled platform effect, scale and floor.
+
+    Parameters
+    ----------
+    profiles : Profiles
+    kept_genes : (n_genes,) int64
+    spot_gene_totals : (n_shared,) float64
+    platform : {"auto", "pooled", "joint", "none"}
+
+    Returns
+    -------
+    Reference
+        Its `platform` says "joint" where the caller still has to fit gene effects and composition together.
+
+    Notes
+    -----
+    gamma_g = ln((Y_g + 1/2) / (mu_g + 1/2)) with mu the pooled fit; its unweighted standard deviation over genes
+    with more than 20 pooled counts, over ln 2, is the platform log2 sd. B is multiplied by exp(gamma) and by the one
+    number that makes abundances sum to about 1, then drawn by 1 % to the mean of the types.
+    """
+    means = profiles.means[:, kept_genes]
+    totals = spot_gene_totals[kept_genes]
+    w = _pool_by_em(means, totals)
+    gamma = np.log((totals + 0.5) / (w @ means + 0.5))
+    seen = totals > SEEN
+    log2_sd = float(gamma[seen].std() / np.log(2)) if seen.sum() > 1 else 0.0
+    factors = np.ones(len(kept_genes)) if platform == "none" else np.exp(gamma)
+    if platform == "auto":
+        strong = log2_sd >= STRONG_PLATFORM and len(kept_genes) >= GENES_PER_TYPE * len(means)
+        platform = "joint" if strong else "pooled"
+    return Reference(
+        profiles=lay_floor(means * scaled(factors, w, means)),
+        gene_factors=scaled(factors, w, means),
+        gene_weights=np.ones(len(kept_genes)),
+        kept_genes=kept_genes,
+        mrna_content=profiles.mrna_content,
+        platform_log2_sd=log2_sd,
+        platform=platform,
+    )
+
+
+def scaled(factors: np.ndarray, w: np.ndarray, means: np.ndarray) -> np.ndarray:
+    """Gene factors times the one number that makes abundances of the pooled spots, w, sum to 1."""
+    return factors * (w.sum() / max(float(w @ (means * factors).sum(axis=1)), 1e-300))
+
+
+def lay_floor(profiles: np.ndarray) -> np.ndarray:
+    """0.99 B + 0.01 mean_k B: one stray count of a gene that a type lacks shall not rule it out."""
+    return (1 - FLOOR) * profiles + FLOOR * profiles.mean(axis=0)
+
+
+def follow_blocks(reference: Reference, block_totals: np.ndarray, expected: np.ndarray) -> Reference:
+    """One round of the joint platform fit: B_kg *= (Y_g + 1/2) / (sum over blocks of mu_g + 1/2).
+
+    Parameters
+    ----------
+    reference : Reference
+    block_totals, expected : (n_genes,) float64
+        Counts of each gene over the blocks, and what the fit of the blocks expects.
+    """
+    step = (block_totals + 0.5) / (expected + 0.5)
+    return replace(reference, profiles=reference.profiles * step, gene_factors=reference.gene_factors * step)
+
+
+def rescale(reference: Reference, factor: float) -> Reference:
+    """Profiles and gene factors times one number."""
+    return replace(
+        reference, profiles=reference.profiles * factor, gene_factors=reference.gene_factors * factor
+    )
+
+
+def expect_genes(reference: Reference, counts: Counts, abundances: np.ndarray) -> np.ndarray:
+    """Expected counts of each gene over all spots, sum_i n_i sum_k v_ik B_kg, (n_genes,) float64."""
+    return (counts.totals.astype(np.float64) @ abundances.astype(np.float64)) @ reference.profiles
+
+
+def weigh_genes(reference: Reference, counts: Counts, abundances: np.ndarray, workers: Workers) -> Reference:
+    """Weights 1 / sqrt(max(dispersion, 1)) from a first fit; dispersion_g = mean_i (y - mu)^2 / mu.
+
+    Zeros are counted without being visited: (y - mu)^2 / mu = y^2 / mu - 2 y + mu, and the sum of mu needs only
+    the n_i-weighted sum of the abundances.
+    """
+    dtype = counts.data.dtype
+    transposed = np.ascontiguousarray(reference.profiles.T, dtype=dtype)
+    arrays = (counts.indptr, counts.indices, counts.data, counts.totals, transposed, abundances)
+    squares = workers.sums(sum_excess, counts.n_spots, arrays, (counts.n_genes,))
+    rows = np.arange(counts.n_spots)
+    seen = workers.sums(
+        kernels.sum_genes, counts.n_spots, (counts.indptr, counts.indices, counts.data, rows), (counts.n_genes,)
+    )
+    dispersion = (squares - 2 * seen + expect_genes(reference, counts, abundances)) / counts.n_spots
+    return replace(reference, gene_weights=1 / np.sqrt(np.maximum(dispersion, 1.0)))

@@ -1,0 +1,187 @@
+"""Deconvolution of AnnData objects, in the manner of scanpy's ``tl``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from .errors import DataError, DataTypeError
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+    from .parcels import Result
+
+CELLS_PER_TYPE = 100  # default of max_cells_per_type here, where the cell level is asked for
+
+
+def deconvolve(
+    adata_st: AnnData,
+    adata_sc: AnnData,
+    *,
+    cell_type_key: str = "cell_type",
+    key_added: str = "stdeconv",
+    layer_st: str | None = None,
+    layer_sc: str | None = None,
+    spatial_key: str = "spatial",
+    sample_key: str | None = None,
+    device: str = "auto",
+    n_jobs: int | None = -1,
+    seed: int = 0,
+    copy: bool = False,
+    **settings: Any,
+) -> AnnData | None:
+    """Estimate the cell-type composition of every spot and write it into the AnnData.
+
+    Parameters
+    ----------
+    adata_st : AnnData, (n_spots, n_genes)
+        Raw counts of the spots, with coordinates in ``obsm[spatial_key]``. A view becomes an object of its own.
+    adata_sc : AnnData, (n_cells, n_genes)
+        Raw counts of the reference cells; never changed.
+    cell_type_key : str
+        Column of ``adata_sc.obs`` with the type of each cell.
+    key_added : str
+        Under which name the answer is written.
+    layer_st, layer_sc : str, optional
+        Layers with the counts; by default X.
+    spatial_key : str
+        Key of ``adata_st.obsm`` for the coordinates, (n_spots, 2 or 3), in any unit.
+    sample_key : str, optional
+        Column of ``adata_st.obs`` with the section of each spot; spots of different sections are never neighbours.
+    device : {"auto", "cpu", "cuda"}
+    n_jobs : int or None
+        Threads; -1: all that the process may use.
+    seed : int >= 0
+    copy : bool
+        Write into a copy and return it.
+    **settings
+        Fields of `stdeconv_fast.Settings`. With ``cell_level=True``, `max_cells_per_type` is 100 unless given.
+
+    Returns
+    -------
+    AnnData or None
+        The copy with ``copy=True``. These are written:
+
+        ``obsm[key_added]``
+            DataFrame, (n_spots, n_types): rows sum to 1; NaN where nothing can be said.
+        ``obs[key_added + "_dominant"]``
+            Categorical: the type with the highest proportion; missing where the row is NaN.
+        ``obs[key_added + "_status"]``
+            Categorical: "ok", or why the row is NaN.
+        ``uns[key_added + "_params"]``
+            ``call`` and ``settings`` (the keywords that repeat the run), the smoothing chosen, diagnostics, seconds.
+        ``obsm[key_added + "_cells"]``, ``uns[key_added + "_cells"]``
+            With ``cell_level=True``: csr_matrix, (n_spots, n_cells used), the share of each reference cell; and
+            the ``names`` and ``types`` of its columns.
+
+    Raises
+    ------
+    DataError
+        Input or settings that cannot be used; `adata_st` is then as it was.
+    DeviceError
+        The device asked for cannot be used.
+
+    Examples
+    --------
+    >>> sf.tl.deconvolve(adata_st, adata_sc, cell_type_key="cell_type")  # doctest: +SKIP
+    >>> adata_st.obsm["stdeconv"].head()  # doctest: +SKIP
+    """
+    from . import pipeline
+
+    call = {
+        "cell_type_key": cell_type_key, "key_added": key_added, "layer_st": layer_st, "layer_sc": layer_sc,
+        "spatial_key": spatial_key, "sample_key": sample_key,
+    }  # fmt: skip
+    _check(adata_st, adata_sc, call)
+    if settings.get("cell_level"):
+        settings.setdefault("max_cells_per_type", CELLS_PER_TYPE)
+    if isinstance(settings.get("exclude_types"), np.ndarray):  # as it comes back from a file
+        settings["exclude_types"] = settings["exclude_types"].tolist()
+    result = pipeline.deconvolve(
+        adata_st, adata_sc, None, cell_type_key,
+        sections=sample_key, layer_st=layer_st, layer_sc=layer_sc, spatial_key=spatial_key,
+        device=device, n_jobs=n_jobs, seed=seed, **settings,
+    )  # fmt: skip
+    if copy:
+        adata_st = adata_st.to_memory() if adata_st.isbacked else adata_st.copy()
+    elif adata_st.is_view:
+        adata_st._init_as_actual(adata_st.to_memory() if adata_st.isbacked else adata_st.copy())
+    _write(adata_st, key_added, result, call)
+    return adata_st if copy else None
+
+
+def _check(adata_st: Any, adata_sc: Any, call: dict[str, Any]) -> None:
+    """Refuse what is no AnnData, and keys that are no names or not there."""
+    from anndata import AnnData
+
+    for name, value in (("adata_st", adata_st), ("adata_sc", adata_sc)):
+        if not isinstance(value, AnnData):
+            raise DataTypeError(
+                f"`{name}` must be an AnnData; got {type(value).__name__}. "
+                "Use stdeconv_fast.deconvolve for tables and arrays."
+            )
+    for name, value in call.items():
+        optional = name in ("layer_st", "layer_sc", "sample_key")
+        if not isinstance(value, str) and not (optional and value is None):
+            raise DataTypeError(f"`{name}` must be a str{' or None' if optional else ''}; got {type(value).__name__}.")
+    key = call["key_added"]
+    if not key or "/" in key:
+        raise DataError(f"`key_added` must be a name without '/', which h5ad files cannot hold; got {key!r}.")
+    for name, table, obs in (("cell_type_key", "adata_sc", adata_sc.obs), ("sample_key", "adata_st", adata_st.obs)):
+        wanted = call[name]
+        if wanted is not None and wanted not in obs.columns:
+            from difflib import get_close_matches
+
+            there = [str(column) for column in obs.columns]
+            close = get_close_matches(wanted, there, n=1, cutoff=0.6)
+            listed = ", ".join(map(repr, there[:10])) + (", ..." if len(there) > 10 else "") or "no columns"
+            remedy = f"{name}={close[0]!r}" if close else f"{name} with one of them" if there else f"add it to {table}"
+            raise DataError(f"{table}.obs must have the column {wanted!r}; got {listed}. Pass {remedy}.")
+
+
+def _write(adata: AnnData, key: str, result: Result, call: dict[str, Any]) -> None:
+    shares = result.proportions.set_axis(adata.obs_names, axis=0)
+    known = result.proportions.notna().all(axis=1).to_numpy()
+    codes = np.full(len(shares), -1)
+    codes[known] = shares.to_numpy()[known].argmax(axis=1)
+    adata.obsm[key] = shares
+    adata.obs[key + "_dominant"] = pd.Categorical.from_codes(codes, categories=shares.columns.astype(str))
+    adata.obs[key + "_status"] = pd.Categorical(result.status.to_numpy().astype(str))
+    adata.uns[key + "_params"] = _params(result, call)
+    for slot in (adata.obsm, adata.uns):  # of an earlier run
+        slot.pop(key + "_cells", None)
+    if result.cell_weights is not None:
+        adata.obsm[key + "_cells"] = result.cell_weights
+        adata.uns[key + "_cells"] = {
+            "names": result.cells.to_numpy().astype(str), "types": result.cell_types.to_numpy().astype(str),
+        }  # fmt: skip
+
+
+def _params(result: Result, call: dict[str, Any]) -> dict[str, Any]:
+    """What was done, in values that any h5ad file holds; None is left out, as it is the default where it is allowed."""
+    from . import __version__
+
+    def plain(values: dict[str, Any]) -> dict[str, Any]:
+        kept = {name: value for name, value in values.items() if value is not None}
+        return {name: np.array(v, dtype=str) if isinstance(v, list | tuple) else v for name, v in kept.items()}
+
+    path = pd.DataFrame(result.strengths.path)
+    return {
+        "version": __version__,
+        "call": plain(call),
+        "settings": plain(result.settings.as_dict()),
+        "lambda_spatial": float(result.strengths.lambda_spatial),
+        "phi": float(result.strengths.phi),
+        "tuned": bool(result.strengths.tuned),
+        "path": {str(name): _column(path[name]) for name in path.columns},
+        "diagnostics": plain({name: v for name, v in result.diagnostics.items() if name != "genes_used"}),
+        "seconds": dict(result.seconds),
+    }
+
+
+def _column(values: pd.Series) -> np.ndarray:
+    numeric = pd.api.types.is_numeric_dtype(values)
+    return values.to_numpy(dtype=np.float64) if numeric else values.to_numpy().astype(str)
