@@ -80,7 +80,7 @@ class CostOfSpot:
         from stdeconv_fast import simulate
         from stdeconv_fast.parallel import hold_workers
 
-        tissue = simulate(self.n_spots, 3000, 20, kind="bins", seed=0)
+        tissue = simulate(self.n_spots, 3000, 20, kind="bins", counts_per_spot=255, seed=0)  # 125 kept non-zeros
         ours, theirs = [], []
         with tempfile.TemporaryDirectory() as folder, hold_workers(1) as workers:
             spots, reference = tissue.to_anndata()

@@ -43,11 +43,16 @@ def prepare(tissue, workers: Workers, dtype: str = "float32") -> Prepared:
     return Prepared(inputs, profiles, known, counts, places, reference.gene_keys(profiles, totals, kept, 0), keys)
 
 
-def solve(prepared: Prepared, workers: Workers, n_attention: int = 3) -> np.ndarray:
-    """The type level from a cold start: every spot alone, one pass by place, then passes with attention."""
+def solve(prepared: Prepared, workers: Workers, n_attention: int = 3, settled: float = passes.SETTLED) -> np.ndarray:
+    """The type level from a cold start: every spot alone, one pass by place, then passes with attention.
+
+    With `settled=0` no pass ends early.
+    """
     counts = prepared.counts
     problem = solve_types.pose(counts, prepared.known, "poisson")
     abundances = solve_types.start_evenly(problem)
     solve_types.solve_alone(problem, abundances, graph.no_neighbours(counts.n_spots), 1.0, workers)
-    passes.alternate(problem, abundances, prepared.places, 50.0, 1.0, 1.0, 1 + n_attention, True, workers)
+    passes.alternate(
+        problem, abundances, prepared.places, 50.0, 1.0, 1.0, 1 + n_attention, True, workers, settled=settled
+    )
     return abundances

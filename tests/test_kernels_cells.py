@@ -44,7 +44,7 @@ def problem(size, n_cells=3, seed=0):
     )  # fmt: skip
 
 
-def sweep(problem, dtype, old=None, n_sweeps=3, least=TINY, most=200, start=0, stop=None, guard=False):
+def sweep(problem, dtype, old=None, n_sweeps=3, least=TINY, most=200, start=0, stop=None, guard=False, dense=False):
     """The kernel's weights of some spots, dense (n_spots, n_cells)."""
     n, n_cells = len(problem.counts), len(problem.cells)
     stop = n if stop is None else stop
@@ -55,20 +55,21 @@ def sweep(problem, dtype, old=None, n_sweeps=3, least=TINY, most=200, start=0, s
     lengths, cells, weights = np.full(shape[0], -1), np.full(shape, -1, np.int32), np.full(shape, -1, dtype)
     kernels.sweep_cells(
         *csr_arrays(problem.counts, dtype), problem.counts.sum(axis=1).astype(dtype), roots.astype(dtype),
-        *csr_arrays(scaled, dtype), (scaled**2).sum(axis=1).astype(dtype), starts,
+        *csr_arrays(scaled, dtype), np.ascontiguousarray(scaled[: None if dense else 0], dtype),
+        (scaled**2).sum(axis=1).astype(dtype), starts,
         *graph_arrays(problem.links, dtype), *graph_arrays(problem.attention, dtype),
         problem.abundances.astype(dtype), *csr_arrays(np.zeros((n, n_cells)) if old is None else old, dtype),
         start, stop, problem.anchor, problem.ridge, problem.cell, problem.spatial, LEAST_SHARE, least, n_sweeps,
         lengths, cells, weights,
     )  # fmt: skip
-    dense = np.zeros((n, n_cells))
+    out = np.zeros((n, n_cells))
     for i in range(start, stop):
         found = cells[i - start, : lengths[i - start]]
         assert (np.diff(found) > 0).all()
-        dense[i, found] = weights[i - start, : lengths[i - start]]
+        out[i, found] = weights[i - start, : lengths[i - start]]
     if guard:
         assert lengths[-1] == -1 and (cells[-1] == -1).all() and (weights[-1] == -1).all()
-    return dense
+    return out
 
 
 def by_naive(problem, old=None, n_sweeps=3):
@@ -88,9 +89,10 @@ def seen(problem):
 
 @DTYPE
 @SIZE
-def test_first_pass_knows_no_neighbours(size, dtype):
+@pytest.mark.parametrize("dense", [False, True])
+def test_first_pass_knows_no_neighbours(size, dtype, dense):
     some = seen(problem(size))
-    check("sweep_cells", sweep(some, dtype, guard=True), by_naive(some), dtype)
+    check("sweep_cells", sweep(some, dtype, guard=True, dense=dense), by_naive(some), dtype)
 
 
 @DTYPE

@@ -10,12 +10,27 @@ FAST = {"reassoc", "contract", "nsz"}
 
 
 @kernel(fastmath=FAST)
-def _project(indptr, indices, data, m, dense):
-    """Row m of a CSR matrix times a dense vector."""
+def _project(m, indptr, indices, data, rows, vector):
+    """Profile of cell m times a vector over genes: dense rows where there are any, else compressed ones."""
     total = data.dtype.type(0)
-    for e in range(indptr[m], indptr[m + 1]):
-        total += data[e] * dense[indices[e]]
+    if rows.shape[0] > 0:
+        for g in range(rows.shape[1]):
+            total += rows[m, g] * vector[g]
+    else:
+        for e in range(indptr[m], indptr[m + 1]):
+            total += data[e] * vector[indices[e]]
     return total
+
+
+@kernel(fastmath=FAST)
+def _add_cell(m, weight, indptr, indices, data, rows, vector):
+    """Add `weight` times the profile of cell m to `vector`."""
+    if rows.shape[0] > 0:
+        for g in range(rows.shape[1]):
+            vector[g] += weight * rows[m, g]
+    else:
+        for e in range(indptr[m], indptr[m + 1]):
+            vector[indices[e]] += weight * data[e]
 
 
 @kernel(fastmath=FAST)
@@ -68,7 +83,8 @@ def _keep_largest(p, offsets, n_visited, least, most, kept):
 
 @kernel(fastmath=FAST)
 def sweep_cells(
-    indptr, indices, data, totals, gene_roots, cell_indptr, cell_indices, cell_data, cell_norms, type_starts,
+    indptr, indices, data, totals, gene_roots, cell_indptr, cell_indices, cell_data, cell_rows, cell_norms,
+    type_starts,
     link_indptr, link_indices, link_weights, link_degrees,
     graph_indptr, graph_indices, graph_weights, degrees, abundances, old_indptr, old_indices, old_data, start, stop,
     anchor, lambda_ridge, lambda_cell, lambda_spatial, least_share, least_weight, n_sweeps,
@@ -87,6 +103,8 @@ def sweep_cells(
         sqrt(W).
     cell_indptr, cell_indices, cell_data : CSR arrays, (n_cells + 1,), (n_cell_entries,), (n_cell_entries,)
         C times sqrt(W); cells sorted by type.
+    cell_rows : (n_cells, n_genes) or (0, n_genes) float
+        The same, dense; empty: the compressed rows are used, which pays off where few genes of a cell are seen.
     cell_norms : (n_cells,) float
         Squared length of each row of it.
     type_starts : (n_types + 1,) int64
@@ -152,7 +170,7 @@ def sweep_cells(
                 norm = cell_norms[m]
                 spread[c] = zero
                 if norm > zero:
-                    spread[c] = _project(cell_indptr, cell_indices, cell_data, m, residual) / math.sqrt(norm)
+                    spread[c] = _project(m, cell_indptr, cell_indices, cell_data, cell_rows, residual) / math.sqrt(norm)
                 likeness += spread[c]
             size = type_starts[k + 1] - type_starts[k]
             for c in range(offsets[a], offsets[a + 1]):
@@ -184,8 +202,7 @@ def sweep_cells(
                 weight = p[local[m]]
                 sums[a] += weight
                 if weight != zero:
-                    for e in range(cell_indptr[m], cell_indptr[m + 1]):
-                        residual[cell_indices[e]] += weight * cell_data[e]
+                    _add_cell(m, weight, cell_indptr, cell_indices, cell_data, cell_rows, residual)
 
         for _ in range(n_sweeps):
             for a in range(n_visited):
@@ -193,7 +210,7 @@ def sweep_cells(
                 target = abundances[i, k]
                 for m in range(type_starts[k], type_starts[k + 1]):
                     c = local[m]
-                    slope = _project(cell_indptr, cell_indices, cell_data, m, residual)
+                    slope = _project(m, cell_indptr, cell_indices, cell_data, cell_rows, residual)
                     slope += kind.type(anchor) * (sums[a] - target)
                     slope += kind.type(lambda_ridge) * (p[c] - spread[c]) + smooth * p[c] - pull[c]
                     curvature = cell_norms[m] + kind.type(anchor) + kind.type(lambda_ridge) + smooth
@@ -208,8 +225,7 @@ def sweep_cells(
                     if step != zero:
                         p[c] = moved
                         sums[a] += step
-                        for e in range(cell_indptr[m], cell_indptr[m + 1]):
-                            residual[cell_indices[e]] += step * cell_data[e]
+                        _add_cell(m, step, cell_indptr, cell_indices, cell_data, cell_rows, residual)
 
         _keep_largest(p, offsets, n_visited, kind.type(least_weight), most, kept)
         at = 0

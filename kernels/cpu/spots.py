@@ -51,23 +51,22 @@ def _pull_of_neighbours(i, graph_indptr, graph_indices, graph_weights, abundance
 
 
 @kernel(fastmath=FAST)
-def _quadratic_step(hessian, gradient, types, n_active, v, direction, slope):
+def _quadratic_step(hessian, gradient, types, n_active, v, direction, slope, inverse):
     """Overwrite `direction` by the least of g'd + d'Hd/2 under v + d >= 0: Gauss-Seidel over the active types.
 
-    `slope`, the maintained gradient g + Hd, is overwritten; `hessian` is over the active types alone.
+    `slope`, the maintained gradient g + Hd, and `inverse`, the inverse diagonal, are overwritten; `hessian` is over
+    the active types alone.
     """
     zero = gradient.dtype.type(0)
     for a in range(n_active):
         direction[a] = zero
         slope[a] = gradient[types[a]]
+        inverse[a] = gradient.dtype.type(1) / hessian[a, a] if hessian[a, a] > zero else zero
     longest = zero
     for _ in range(INNER_SWEEPS):
         change = zero
         for a in range(n_active):
-            curvature = hessian[a, a]
-            if curvature <= zero:
-                continue
-            step = max(direction[a] - slope[a] / curvature, -v[types[a]]) - direction[a]
+            step = max(direction[a] - slope[a] * inverse[a], -v[types[a]]) - direction[a]
             if step != zero:
                 direction[a] += step
                 for b in range(n_active):
@@ -136,6 +135,7 @@ def solve_spots(
     gradient = np.empty(n_types, kind)
     slope = np.empty(n_types, kind)
     direction = np.empty(n_types, kind)
+    inverse = np.empty(n_types, kind)
     types = np.empty(n_types, np.int64)
     every = np.arange(n_types)
     lam, ridge = kind.type(lambda_spatial), kind.type(lambda_ridge)
@@ -206,7 +206,7 @@ def solve_spots(
                 for b in range(a):
                     hessian[b, a] = hessian[a, b]
                 hessian[a, a] += diagonal
-            _quadratic_step(hessian, gradient, types, n_active, v, direction, slope)
+            _quadratic_step(hessian, gradient, types, n_active, v, direction, slope, inverse)
 
             move[:length] = zero
             constant = zero  # slope of the terms without logarithm along the direction, at v
@@ -231,13 +231,13 @@ def solve_spots(
             share = kind.type(1)
             accepted = False
             for _ in range(SHORTENINGS):
-                lowest = kind.type(np.inf)
+                outside = zero  # a count, as a float: so the loop stays a vector loop
                 far = constant + share * bend
                 for t in range(length):
                     reached = mean[t] + share * move[t]
-                    lowest = min(lowest, reached)
+                    outside += kind.type(0) if reached > zero else kind.type(1)
                     far -= y[t] * move[t] / reached
-                if lowest > zero:
+                if outside == zero:
                     accepted = far <= kind.type(-LEVEL) * near or share * largest < tolerance
                     if accepted:
                         break

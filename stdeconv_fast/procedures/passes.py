@@ -12,6 +12,7 @@ from ..parcels import Counts, Graph, Reference
 from ..stages import attention, graph, reference, solve_types
 
 PLACE_SWEEPS = 3  # sweeps over the spots with place alone; one sweep in each pass with attention
+SETTLED = 1e-4  # of an abundance; abundances of a spot sum to about 1
 BLOCK_COUNTS = 3000  # counts of a block in the joint fit of the platform effect
 JOINT_SPOTS = 50_000  # the joint fit uses patches of so many spots where there are more
 
@@ -78,19 +79,38 @@ def alternate(
     listen: bool,
     workers: Workers,
     tick: Callable[[], None] = lambda: None,
+    settled: float = SETTLED,
 ) -> Graph:
     """Passes of attention and solve; updates `abundances` in place and returns the last graph.
 
-    The first pass has place alone, three sweeps over the spots; each further one has attention from the abundances
-    so far and one sweep. Without `listen` all passes have place alone.
+    The first pass has place alone, up to three sweeps over the spots; each further one has attention from the
+    abundances so far and one sweep. Without `listen` all passes have place alone. What has settled ends early: the
+    place sweeps when the next one would move the abundances of a spot by less than ten times `settled` in the mean
+    over spots (the largest of a spot; judged by the last two sweeps), all passes when by less than `settled`.
     """
     links = attention.attend_by_place(places, abundances.dtype, workers)
-    for turn in range(n_iter):
-        if turn and listen:
+    moves: list[float] = []
+
+    def sweep() -> None:
+        before = abundances.copy()
+        solve_types.sweep(problem, abundances, links, lambda_spatial, phi, lambda_ridge, 1, workers)
+        moves.append(float(np.abs(abundances - before).max(axis=1).mean(dtype=np.float64)))
+
+    def still(limit: float) -> bool:
+        last, moved = moves[-2:] if len(moves) > 1 else (moves[-1], moves[-1])
+        return min(moved, moved * moved / max(last, 1e-300)) < limit
+
+    while len(moves) < PLACE_SWEEPS and not (moves and still(10 * settled if n_iter > 1 else settled)):
+        sweep()
+    tick()
+    moves.clear()
+    for _ in range(n_iter - 1):
+        if listen:
             links = attention.attend(places, abundances, workers)
-        for _ in range(1 if turn else PLACE_SWEEPS):
-            solve_types.sweep(problem, abundances, links, lambda_spatial, phi, lambda_ridge, 1, workers)
+        sweep()
         tick()
+        if still(settled):
+            break
     return links
 
 

@@ -21,6 +21,8 @@ LEAST_SHARE = 1e-3  # types with less of a spot are not visited
 LEAST_WEIGHT = 1e-4
 FIRST_SWEEPS, SWEEPS = 3, 8
 SPOTS = 128  # a chunk
+MOST_DENSE = 1 << 28  # bytes of dense profiles
+LEAST_DENSE = 0.03  # share of non-zeros from which a dense row is faster
 LEAST_GENE = 1e-3  # W is cut where a gene's mean share is below this part of the mean over genes
 
 
@@ -163,7 +165,8 @@ def refine(
     links, link_degrees = _link(cells, dtype)
     starts = np.searchsorted(cells.types, np.arange(abundances.shape[1] + 1)).astype(np.int64)
     fixed = (
-        *arrays, counts.totals, roots.astype(dtype), own.indptr, own.indices, data, norms.astype(dtype), starts,
+        *arrays, counts.totals, roots.astype(dtype), own.indptr, own.indices, data,
+        _dense_rows(own, data), norms.astype(dtype), starts,
         links.indptr.astype(np.int64), links.indices.astype(np.int32), links.data, link_degrees,
         graph.indptr, graph.indices, graph.weights.astype(dtype), graph.degrees.astype(dtype), abundances,
     )  # fmt: skip
@@ -186,6 +189,15 @@ def refine(
         parts = workers.each(sweep, [(start, stop, old, sweeps) for start, stop in cut(n, SPOTS)])
         old = _of(_stack(parts))
     return CellWeights(old, cells.rows, cells.types)
+
+
+def _dense_rows(counts: Counts, data: np.ndarray) -> np.ndarray:
+    """The profiles as dense rows where that is the faster form; else no rows."""
+    shape = (counts.n_spots, counts.n_genes)
+    small = shape[0] * shape[1] * data.itemsize <= MOST_DENSE
+    if small and len(data) > LEAST_DENSE * shape[0] * shape[1]:
+        return csr_matrix((data, counts.indices, counts.indptr), shape=shape).toarray()
+    return np.zeros((0, counts.n_genes), dtype=data.dtype)
 
 
 def _stack(parts: list[csr_matrix]) -> csr_matrix:
