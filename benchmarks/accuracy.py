@@ -61,6 +61,7 @@ def measure(data: Path, names: list[str], peer: bool, peer_folder: str | None = 
             found["ours, cell level"] = run_ours(
                 spots, reference, cell_level=True, max_cells_per_type=100
             ).proportions
+            found["ours, least squares"] = run_ours(spots, reference, loss="gaussian").proportions
             found["NNLS"] = run_nnls(spots, reference)
             if peer:
                 found["flashdeconv"] = pd.read_csv(f"{folder}/{name}.csv", index_col=0)

@@ -2,7 +2,8 @@
 
 /usr/bin/time -v python benchmarks/growth.py --sizes 25000 50000 100000 [--repeats 3] [--n-jobs 1] [--json FILE]
 
-Every size runs in a process of its own, so that its peak memory is its own; a first run compiles and is not counted.
+The tissue of each size is made in one process and deconvolved in another, so that the peak memory is the run's own (the
+input is part of it); a first run compiles and is not counted.
 The median of the repeats counts. The exponent is the slope of log time against log size from the first to the last
 size; a stage that takes under 0.1 s at the largest size is too short to judge.
 """
@@ -16,6 +17,7 @@ import resource
 import statistics
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -25,19 +27,37 @@ SHORT = 0.1  # seconds
 LINEAR = 1.15  # an exponent up to this counts as linear: noise of the machine
 
 
-def run_size(n: int, repeats: int, n_jobs: int) -> dict:
-    """Median CPU and wall seconds of each stage, and peak memory, of one size in this process."""
-    from stdeconv_fast import deconvolve, simulate
+def make_size(n: int, folder: str) -> None:
+    """Write the tissue of one size as plain files."""
+    import numpy as np
+    from scipy.sparse import save_npz
 
-    def once(tissue):
-        return deconvolve(
-            tissue.spots, tissue.reference, tissue.coordinates, tissue.cell_types, progress=False, n_jobs=n_jobs
-        ).seconds
+    from stdeconv_fast import simulate
 
-    once(simulate(1000, 3000, 20, kind="bins"))
     tissue = simulate(n, 3000, 20, kind="bins")
+    save_npz(f"{folder}/spots.npz", tissue.spots, compressed=False)
+    save_npz(f"{folder}/reference.npz", tissue.reference, compressed=False)
+    np.savez(f"{folder}/labels.npz", places=tissue.coordinates, types=tissue.cell_types.astype(str))
+
+
+def run_size(n: int, folder: str, repeats: int, n_jobs: int) -> dict:
+    """Median seconds of each stage, and peak memory, of one size in this process."""
+    import numpy as np
+    from scipy.sparse import load_npz
+
+    from stdeconv_fast import deconvolve
+
+    spots, reference = load_npz(f"{folder}/spots.npz"), load_npz(f"{folder}/reference.npz")
+    labels = np.load(f"{folder}/labels.npz")
+    places, types = labels["places"], labels["types"]
+
+    def once(rows: slice) -> dict[str, float]:
+        result = deconvolve(spots[rows], reference, places[rows], types, progress=False, n_jobs=n_jobs)
+        return result.seconds
+
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    runs = [once(tissue) for _ in range(repeats)]
+    once(slice(1000))
+    runs = [once(slice(None)) for _ in range(repeats)]
     return {
         "n_spots": n,
         "seconds": {name: statistics.median(run[name] for run in runs) for name in runs[0]},
@@ -52,16 +72,22 @@ def main() -> int:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--n-jobs", type=int, default=1)
     parser.add_argument("--json", help="write the numbers as JSON")
-    parser.add_argument("--one", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--make", nargs=2, help=argparse.SUPPRESS)
+    parser.add_argument("--run", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.one:
-        print(json.dumps(run_size(options.one, options.repeats, options.n_jobs)))
+    if options.make:
+        make_size(int(options.make[0]), options.make[1])
+        return 0
+    if options.run:
+        print(json.dumps(run_size(int(options.run[0]), options.run[1], options.repeats, options.n_jobs)))
         return 0
     rows = []
     for size in sorted(options.sizes):
-        command = [sys.executable, __file__, "--one", str(size), "--repeats", str(options.repeats)]
-        command += ["--n-jobs", str(options.n_jobs)]
-        done = subprocess.run(command, check=True, capture_output=True, text=True)
+        with tempfile.TemporaryDirectory() as folder:
+            subprocess.run([sys.executable, __file__, "--make", str(size), folder], check=True)
+            command = [sys.executable, __file__, "--run", str(size), folder]
+            command += ["--repeats", str(options.repeats), "--n-jobs", str(options.n_jobs)]
+            done = subprocess.run(command, check=True, capture_output=True, text=True)
         rows.append(json.loads(done.stdout.splitlines()[-1]))
         row = rows[-1]
         print(f"{size} bins: {row['seconds']['total']:.2f} s, peak {row['peak_mb']:.0f} MB "

@@ -16,7 +16,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
-METHODS = ("ours", "ours, cell level", "NNLS", "flashdeconv")
+METHODS = ("ours", "ours, cell level", "ours, least squares", "NNLS", "flashdeconv")
 
 
 def _load(name: str):

@@ -8,25 +8,12 @@ import pytest
 
 from stdeconv_fast.errors import DataError, DataWarning
 from stdeconv_fast.settings import Settings
-from stdeconv_fast.stages.inputs import read_inputs
 from stdeconv_fast.stages.inputs.counts_check import BLOCK, Scan, scan
+from tests.small_inputs import CELLS, problem, read
 
-N_SPOTS, N_CELLS, N_GENES = 16, 30, 20
-SPOTS = [f"spot-{i}" for i in range(N_SPOTS)]
-CELLS = [f"cell-{i}" for i in range(N_CELLS)]
-GENES = [f"Gene{i}" for i in range(N_GENES)]
-TYPES = np.repeat(["A", "B", "C"], 10)
-RNG = np.random.default_rng(0)
-SPATIAL = pd.DataFrame(RNG.poisson(3, (N_SPOTS, N_GENES)), SPOTS, GENES)
-REFERENCE = pd.DataFrame(RNG.poisson(2, (N_CELLS, N_GENES)), CELLS, GENES)
-PLACES = pd.DataFrame(np.argwhere(np.ones((4, 4))) * 1.0, SPOTS, ["x", "y"])
-LABELS = pd.Series(TYPES, CELLS)
-
-
-def read(**changes):
-    """Inputs of 16 spots, 30 cells of the types A, B, C and 20 genes; `changes` replaces some keywords."""
-    given = {"spatial": SPATIAL, "reference": REFERENCE, "coordinates": PLACES, "cell_types": LABELS}
-    return read_inputs(**{**given, "settings": Settings(), **changes})
+GIVEN = problem()
+SPATIAL, REFERENCE, PLACES, LABELS = (GIVEN[key] for key in ("spatial", "reference", "coordinates", "cell_types"))
+TYPES = LABELS.to_numpy()
 
 
 def masked(frame, rows, value=pd.NA):
