@@ -57,6 +57,18 @@ class Kernels:
 
         solve_types.sweep(self.gaussian, self.abundances.copy(), self.links, 50.0, 1.0, 1.0, 1, self.workers)
 
+    def time_measure_fit(self, cache):
+        """Deviance of every spot, dispersion of every gene."""
+        from stdeconv_fast.procedures import uncertainty
+
+        uncertainty.measure_fit(self.problem, self.prepared.known, self.abundances, self.workers)
+
+    def time_estimate_errors(self, cache):
+        """Standard errors of every spot, with neighbours."""
+        from stdeconv_fast.procedures import uncertainty
+
+        uncertainty.estimate_errors(self.problem, self.abundances, self.links, 50.0, 1.0, None, self.workers)
+
     def time_attend(self, cache):
         """Attention weights on every edge."""
         from stdeconv_fast.stages import attention

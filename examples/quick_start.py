@@ -1,12 +1,12 @@
 """Quick start: cell-type proportions of a simulated tissue, by the class and by scanpy-like tools."""
 
-import stdeconv_fast as sf
+import stdeconv_fast as sd
 
 # A tissue whose composition is known: counts of spots and of reference cells, coordinates, labels.
-tissue = sf.simulate(n_spots=800, n_genes=400, n_types=8, seed=1)
+tissue = sd.simulate(n_spots=800, n_genes=400, n_types=8, seed=1)
 
 # 1. Tables in, table out.
-model = sf.AttentionRegressionDeconv(
+model = sd.AttentionRegressionDeconv(
     tissue.reference_frame(), tissue.spatial_frame(), tissue.coordinate_frame(), tissue.label_series(),
     cell_level=False, progress=False,
 )  # fmt: skip
@@ -16,11 +16,11 @@ print(f"class: {seconds:.1f} s, Pearson {scores['pearson']:.3f}, RMSE {scores['r
 
 # 2. AnnData in, AnnData out.
 adata_st, adata_sc = tissue.to_anndata()
-sf.tl.deconvolve(adata_st, adata_sc, cell_type_key="celltype", progress=False)
+sd.tl.deconvolve(adata_st, adata_sc, cell_type_key="celltype", progress=False)
 print(f"tl:    largest difference to the class {abs(adata_st.obsm['stdeconv'] - proportions).max(axis=None):.1e}")
 print(adata_st.obs["stdeconv_dominant"].value_counts().to_string())
 
 # 3. A map of each type.
-axes = sf.pl.proportions(adata_st)
+axes = sd.pl.proportions(adata_st)
 axes[0].figure.savefig("quick_start.png", dpi=120)
 print("wrote quick_start.png")

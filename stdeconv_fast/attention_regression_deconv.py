@@ -33,7 +33,7 @@ class AttentionRegressionDeconv:
     celltype : Series, DataFrame, list, array, categorical or str
         Type of each reference cell; a str names a column of ``sc_data.obs``.
     phi : float in [0, 1]
-        Share of the neighbours' mean that a spot is drawn to; with `tune` the starting value.
+        Share of the neighbours' mean that a spot is drawn to; with `tune` one candidate of several.
     lambda_cell, lambda_spatial, lambda_ridge : float >= 0
         Strength of the graph among reference cells, of the spatial smoothing and of the ridge (0: off).
     max_cells_per_type : int >= 1
@@ -51,7 +51,7 @@ class AttentionRegressionDeconv:
         Layers of AnnData objects that hold the counts.
     spatial_key : str
         Key of ``st_data.obsm`` for the coordinates, where `st_coordinates` is None.
-    attention, loss, platform, abundance, tune, cell_level, max_cells_per_spot, min_shared_genes, \
+    attention, loss, platform, abundance, tune, cell_level, max_cells_per_spot, standard_errors, min_shared_genes, \
 min_cells_per_type, exclude_types, check_counts, dtype, seed, device, progress
         See `Settings`.
 
@@ -106,6 +106,7 @@ min_cells_per_type, exclude_types, check_counts, dtype, seed, device, progress
         tune: bool = True,
         cell_level: bool = True,
         max_cells_per_spot: int = 200,
+        standard_errors: bool = False,
         min_shared_genes: int = 10,
         min_cells_per_type: int = 1,
         exclude_types: Sequence[str] = (),

@@ -7,6 +7,7 @@ waiting, 10 ms at a time, costs more than a sweep over a few thousand spots.
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -60,13 +61,36 @@ class Workers:
         return np.sum(sums, axis=0) if sums else np.zeros(shape)
 
 
+class _OneBlasThread:
+    """BLAS at one thread while any run is on: the first run sets it, the last one out gives back what was."""
+
+    def __init__(self) -> None:
+        self._lock, self._runs, self._limits = threading.Lock(), 0, None
+
+    def __enter__(self) -> None:
+        from threadpoolctl import threadpool_limits
+
+        with self._lock:
+            if not self._runs:
+                self._limits = threadpool_limits(1)
+            self._runs += 1
+
+    def __exit__(self, *error: object) -> None:
+        with self._lock:
+            self._runs -= 1
+            if not self._runs:
+                self._limits.restore_original_limits()
+                self._limits = None
+
+
+_ONE_BLAS_THREAD = _OneBlasThread()
+
+
 @contextmanager
 def hold_workers(n_jobs: int | None) -> Iterator[Workers]:
     """Hold `n_jobs` threads open, and BLAS at one thread: its sums depend on how many it has."""
-    from threadpoolctl import threadpool_limits
-
     n = count_workers(n_jobs)
-    with threadpool_limits(1):
+    with _ONE_BLAS_THREAD:
         if n == 1:
             yield Workers(1, None)
         else:

@@ -155,7 +155,7 @@ class Graph:
         return len(self.indptr) - 1
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Strengths:
     """The smoothing of one run.
 
@@ -174,6 +174,10 @@ class Strengths:
     phi: float
     tuned: bool
     path: list[dict[str, Any]] = field(default_factory=list)
+
+    def __repr__(self) -> str:
+        how = f"chosen from the data, {len(self.path)} tried" if self.tuned else "as set"
+        return f"Strengths(lambda_spatial={self.lambda_spatial:g}, phi={self.phi:g}; {how})"
 
 
 @dataclass(frozen=True)
@@ -194,7 +198,7 @@ class CellWeights:
     cell_types: np.ndarray
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Result:
     """What a run gives back.
 
@@ -204,8 +208,8 @@ class Result:
         Rows sum to 1; NaN where nothing can be said.
     status : Series of str, (n_spots,)
         "ok", or why a row is NaN.
-    cell_weights : DataFrame-free sparse matrix or None
-        csr_matrix (n_spots, n_cells) where the cell level ran.
+    cell_weights : csr_matrix of float32 or None
+        (n_spots, n_cells), where the cell level ran: shares of reference cells; rows sum to 1.
     cells : Index or None
         Names of the columns of `cell_weights`.
     cell_types : Series or None
@@ -215,9 +219,21 @@ class Result:
     seconds : dict of str to float
         Wall time of each stage, and "total".
     diagnostics : dict
-        Plain values: genes used, platform effect, notes given.
+        Plain values: numbers of spots, cells and genes used, platform effect, notes given.
+    genes : Index
+        The genes used.
     graph : Graph or None
         The attention graph of the last pass, over the spots whose status is "ok".
+    standard_errors : DataFrame or None
+        (n_spots, n_types), of the proportions, with ``standard_errors=True``: from the curvature of the objective
+        over the types above 0, the reference and the neighbours held. NaN where a proportion is 0 or NaN. With the
+        cell level too they are those of the type level.
+    fit : Series or None
+        "deviance", (n_spots,): Poisson deviance per count of the used genes at the type level, NaN where nothing can
+        be said. It falls with the counts of a spot: compare spots of like depth. None with least squares.
+    gene_fit : DataFrame or None
+        Genes used by ``observed`` and ``expected`` (counts over all spots) and ``dispersion`` (mean over spots of
+        (y - mu)^2 / mu, about 1 where the reference explains the gene). None with least squares.
     """
 
     proportions: pd.DataFrame
@@ -229,4 +245,16 @@ class Result:
     settings: Settings
     seconds: dict[str, float]
     diagnostics: dict[str, Any]
+    genes: pd.Index
     graph: Graph | None = None
+    standard_errors: pd.DataFrame | None = None
+    fit: pd.Series | None = None
+    gene_fit: pd.DataFrame | None = None
+
+    def __repr__(self) -> str:
+        told = self.diagnostics
+        return (
+            f"Result({told['n_spots_used']} of {told['n_spots']} spots, {told['n_types']} types, "
+            f"{told['n_genes_used']} genes; {self.strengths!r}; shares of {told['abundance']}; "
+            f"{self.seconds['total']:.1f} s)"
+        )

@@ -16,7 +16,7 @@ from .backend import choose_device
 from .errors import DataError, DataWarning
 from .parallel import Workers, hold_workers
 from .parcels import CellWeights, Inputs, Reference, Result, Strengths
-from .procedures import passes, strengths
+from .procedures import passes, strengths, uncertainty
 from .settings import Settings
 from .stages import aggregate, graph, reference, refine_cells
 from .stages.inputs import read_inputs
@@ -99,6 +99,7 @@ def run(inputs: Inputs, settings: Settings, *, device: str = "cpu", reading: flo
             rows = np.flatnonzero(status == "ok")
             gene_totals = reference.total_genes(inputs, rows, workers)
             kept = _enough(reference.choose_genes(profiles, gene_totals), inputs, notes)
+            _every_type_seen(profiles, kept, inputs)
             known = reference.fit_reference(profiles, kept, gene_totals, settings.platform)
         with clock.stage("counts"):
             counts = reference.gather_counts(inputs, rows, kept, dtype, workers)
@@ -113,6 +114,7 @@ def run(inputs: Inputs, settings: Settings, *, device: str = "cpu", reading: flo
             coordinates, sections = inputs.coordinates[rows], inputs.sections[rows]
             gene_keys = reference.gene_keys(profiles, gene_totals, kept, settings.seed)
             keys = graph.spot_keys(coordinates, counts.totals, settings.seed)
+            keys = graph.tell_apart(keys, counts, gene_keys, workers)
             places = graph.link_spots(coordinates, sections, settings.k_neighbors, keys, workers)
         with clock.stage("first fit"):
             if known.platform == "joint":
@@ -139,6 +141,19 @@ def run(inputs: Inputs, settings: Settings, *, device: str = "cpu", reading: flo
                     problem, abundances, places, strength, chosen.phi, settings.lambda_ridge, settings.n_iter,
                     settings.attention, workers, tick,
                 )  # fmt: skip
+        by_cell = settings.abundance == "cells" or (
+            settings.abundance == "auto" and known.platform_log2_sd < reference.STRONG_PLATFORM
+        )
+        content = known.mrna_content if by_cell else None
+        fit = errors = None
+        if settings.loss == "poisson":
+            with clock.stage("fit"):
+                fit = uncertainty.measure_fit(problem, known, abundances, workers)
+        if settings.standard_errors:
+            with clock.stage("standard errors"):
+                errors = uncertainty.estimate_errors(
+                    problem, abundances, links, strength, settings.lambda_ridge, content, workers
+                )
         cells = None
         if settings.cell_level:
             turns = 2 if strength > 0 else 1
@@ -149,30 +164,30 @@ def run(inputs: Inputs, settings: Settings, *, device: str = "cpu", reading: flo
                 }  # fmt: skip
                 cells = _refine(inputs, settings, profiles, known, gene_keys, fixed, workers)
                 abundances = refine_cells.sum_by_type(cells, len(inputs.types), dtype)
-    by_cell = settings.abundance == "cells" or (
-        settings.abundance == "auto" and known.platform_log2_sd < reference.STRONG_PLATFORM
-    )
-    content = known.mrna_content if by_cell else None
     shares = aggregate.to_proportions(abundances, content)
-    status[rows[np.isnan(shares).any(axis=1)]] = "no type explains the counts"
+    unexplained = np.isnan(shares).any(axis=1)
+    status[rows[unexplained]] = "no type explains the counts"
     if abs(known.platform_log2_sd - reference.STRONG_PLATFORM) <= reference.BORDERLINE:
         notes.append(
             f"the platform log2 sd is {known.platform_log2_sd:.2f}, near {reference.STRONG_PLATFORM:g}, where the "
             "handling of gene effects and of mRNA content changes: compare platform= and abundance= settings"
         )
         log.info(notes[-1])
-    names = pd.Index(inputs.spot_names)
+    names, types = pd.Index(inputs.spot_names), pd.Index(inputs.types)
+
+    def by_spot(values: np.ndarray, columns: Any) -> pd.DataFrame:
+        """A table of all spots; NaN in the rows about which nothing can be said."""
+        values = np.where(unexplained[:, None], np.nan, values)
+        return pd.DataFrame(aggregate.lay_out(values, rows, len(status)), index=names, columns=columns)
+
     diagnostics = {
         "n_spots": len(status), "n_spots_used": len(rows), "n_cells": int((inputs.cell_types >= 0).sum()),
         "n_types": len(inputs.types), "n_genes_shared": len(inputs.genes), "n_genes_used": len(kept),
-        "genes_used": [str(gene) for gene in inputs.genes[kept]],
         "platform_log2_sd": known.platform_log2_sd, "platform": known.platform,
         "abundance": "cells" if by_cell else "mrna", "device": device, "notes": notes,
     }  # fmt: skip
     return Result(
-        proportions=pd.DataFrame(
-            aggregate.lay_out(shares, rows, len(status)), index=names, columns=pd.Index(inputs.types)
-        ),
+        proportions=by_spot(shares, types),
         status=pd.Series(status.astype(str), index=names, name="status"),
         cell_weights=None if cells is None else aggregate.lay_out_cells(
             cells.weights, cells.cell_types, rows, len(status), content
@@ -185,7 +200,14 @@ def run(inputs: Inputs, settings: Settings, *, device: str = "cpu", reading: flo
         settings=settings,
         seconds=clock.total(),
         diagnostics=diagnostics,
+        genes=pd.Index(inputs.genes[kept]),
         graph=links,
+        standard_errors=None if errors is None else by_spot(errors, types),
+        fit=None if fit is None else by_spot(fit.deviances[:, None], ["deviance"])["deviance"],
+        gene_fit=None if fit is None else pd.DataFrame(
+            {"observed": fit.observed, "expected": fit.expected, "dispersion": fit.dispersion},
+            index=pd.Index(inputs.genes[kept]),
+        ),
     )  # fmt: skip
 
 
@@ -200,6 +222,16 @@ def _enough(kept: np.ndarray, inputs: Inputs, notes: list[str]) -> np.ndarray:
         notes.append(f"{len(kept)} genes tell {len(inputs.types)} types apart: expect mixed-up types")
         warnings.warn(notes[-1], DataWarning, stacklevel=4)
     return kept
+
+
+def _every_type_seen(profiles: reference.Profiles, kept: np.ndarray, inputs: Inputs) -> None:
+    """A clear error where a type has no count in the genes used: nothing could be said of it."""
+    unseen = [name for name, seen in zip(inputs.types, profiles.means[:, kept].any(axis=1), strict=True) if not seen]
+    if unseen:
+        raise DataError(
+            f"reference must have counts of every type in the genes used; got none of "
+            f"{', '.join(map(repr, unseen))} in {len(kept):,} genes. Pass exclude_types={unseen!r}."
+        )
 
 
 def _refine(
@@ -236,13 +268,13 @@ class Clock:
     @contextmanager
     def stage(self, name: str, steps: int | None = None) -> Iterator[Any]:
         """Time one stage; yields the function that moves the bar."""
-        from tqdm.auto import tqdm
-
         started = time.perf_counter()
-        if steps is None:
-            yield lambda: None
+        if steps is None or not self.progress:
+            yield lambda steps=1: None
         else:
-            with tqdm(total=steps, desc=name, disable=not self.progress, leave=False) as bar:
+            from tqdm import tqdm
+
+            with tqdm(total=steps, desc=name, leave=False) as bar:
                 yield bar.update
         self.seconds[name] = time.perf_counter() - started
         log.info("%s: %.2f s", name, self.seconds[name])

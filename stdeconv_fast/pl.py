@@ -77,8 +77,7 @@ def proportions(
     Returns
     -------
     ndarray of Axes, (n_types,)
-        ``axes[0].figure.savefig("map.png")`` saves the figure. A new figure is unknown to pyplot: show it in a
-        notebook by naming ``axes[0].figure`` in the last line of a cell.
+        ``axes[0].figure.savefig("map.png")`` saves the figure; a notebook shows it, a script by ``plt.show()``.
 
     Raises
     ------
@@ -280,9 +279,8 @@ def _chosen(shares: pd.DataFrame, types: Sequence[str] | str | None) -> list[str
 
 
 def _own_axes(table: _Table, n: int, ncols: int, width: float = WIDTH, legend: bool = False) -> np.ndarray:
-    """Axes of a new figure that pyplot knows nothing of."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
+    """Axes of a new figure of pyplot."""
+    from matplotlib import pyplot
 
     spread = np.ptp(_side_by_side(table, table.image).xy, axis=0)
     shape = float(np.clip(spread[1] / spread[0], 0.3, 2.5)) if spread.min() > 0 else 1.0
@@ -290,10 +288,9 @@ def _own_axes(table: _Table, n: int, ncols: int, width: float = WIDTH, legend: b
     nrows = math.ceil(n / ncols)
     if shape < 1:  # wide maps are given more room
         width = min(width / math.sqrt(shape), 2 * width)
-    figure = Figure(
+    figure = pyplot.figure(
         figsize=(width * ncols + (1.6 if legend else 0.9), (width * shape + 0.35) * nrows), layout="constrained"
     )
-    FigureCanvasAgg(figure)
     figure.get_layout_engine().set(w_pad=0.07, h_pad=0.05)
     grid = figure.subplots(nrows, ncols, squeeze=False).ravel()
     for empty in grid[n:]:

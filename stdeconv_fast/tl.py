@@ -71,6 +71,12 @@ def deconvolve(
             Categorical: the type with the highest proportion; missing where the row is NaN.
         ``obs[key_added + "_status"]``
             Categorical: "ok", or why the row is NaN.
+        ``obs[key_added + "_deviance"]``
+            Poisson deviance per count of the used genes, high where the types explain a spot badly; NaN where
+            nothing can be said. It falls with depth: compare spots of like counts. Not with ``loss="gaussian"``.
+        ``obsm[key_added + "_se"]``
+            With ``standard_errors=True``: DataFrame, (n_spots, n_types), standard errors of the proportions at the
+            type level; NaN where a proportion is 0 or NaN.
         ``uns[key_added + "_params"]``
             ``call`` and ``settings`` (the keywords that repeat the run), the smoothing chosen, diagnostics, seconds.
         ``obsm[key_added + "_cells"]``, ``uns[key_added + "_cells"]``
@@ -86,7 +92,7 @@ def deconvolve(
 
     Examples
     --------
-    >>> sf.tl.deconvolve(adata_st, adata_sc, cell_type_key="cell_type")  # doctest: +SKIP
+    >>> sd.tl.deconvolve(adata_st, adata_sc, cell_type_key="cell_type")  # doctest: +SKIP
     >>> adata_st.obsm["stdeconv"].head()  # doctest: +SKIP
     """
     from . import pipeline
@@ -130,6 +136,11 @@ def _check(adata_st: Any, adata_sc: Any, call: dict[str, Any]) -> None:
     key = call["key_added"]
     if not key or "/" in key:
         raise DataError(f"`key_added` must be a name without '/', which h5ad files cannot hold; got {key!r}.")
+    if key == call["spatial_key"]:
+        raise DataError(f"`key_added` must not be the key of the coordinates; got {key!r} for both.")
+    written = [key + ending for ending in ("_dominant", "_status", "_deviance")]
+    if call["sample_key"] in written:
+        raise DataError(f"`key_added` must leave the column of the sections as it is; got {call['sample_key']!r}.")
     for name, table, obs in (("cell_type_key", "adata_sc", adata_sc.obs), ("sample_key", "adata_st", adata_st.obs)):
         wanted = call[name]
         if wanted is not None and wanted not in obs.columns:
@@ -143,7 +154,8 @@ def _check(adata_st: Any, adata_sc: Any, call: dict[str, Any]) -> None:
 
 
 def _write(adata: AnnData, key: str, result: Result, call: dict[str, Any]) -> None:
-    shares = result.proportions.set_axis(adata.obs_names, axis=0)
+    # without a name: h5ad files hold no table whose index is called as a column is
+    shares = result.proportions.set_axis(adata.obs_names.rename(None), axis=0)
     known = result.proportions.notna().all(axis=1).to_numpy()
     codes = np.full(len(shares), -1)
     codes[known] = shares.to_numpy()[known].argmax(axis=1)
@@ -153,6 +165,13 @@ def _write(adata: AnnData, key: str, result: Result, call: dict[str, Any]) -> No
     adata.uns[key + "_params"] = _params(result, call)
     for slot in (adata.obsm, adata.uns):  # of an earlier run
         slot.pop(key + "_cells", None)
+    adata.obsm.pop(key + "_se", None)
+    if result.standard_errors is not None:
+        adata.obsm[key + "_se"] = result.standard_errors.set_axis(adata.obs_names.rename(None), axis=0)
+    if result.fit is not None:
+        adata.obs[key + "_deviance"] = result.fit.to_numpy()
+    elif key + "_deviance" in adata.obs:
+        del adata.obs[key + "_deviance"]
     if result.cell_weights is not None:
         adata.obsm[key + "_cells"] = result.cell_weights
         adata.uns[key + "_cells"] = {
@@ -177,7 +196,7 @@ def _params(result: Result, call: dict[str, Any]) -> dict[str, Any]:
         "phi": float(result.strengths.phi),
         "tuned": bool(result.strengths.tuned),
         "path": {str(name): _column(path[name]) for name in path.columns},
-        "diagnostics": plain({name: v for name, v in result.diagnostics.items() if name != "genes_used"}),
+        "diagnostics": plain(result.diagnostics),
         "seconds": dict(result.seconds),
     }
 

@@ -50,6 +50,7 @@ def test_run(files, tmp_path):
     result = run(files, out, "--csv", csv, "--seed", 5, "--n-jobs", 1)
     assert result.exit_code == 0 and not result.stderr
     assert "80 of 80 estimated" in result.stdout and str(csv) in result.stdout and "smoothing" in result.stdout
+    assert "median deviance " in result.stdout and " a count\n" in result.stdout
     written = anndata.read_h5ad(out)
     spots, reference = (anndata.read_h5ad(file) for file in files)
     tl.deconvolve(spots, reference, cell_type_key="celltype", sample_key="section", seed=5, progress=False)
@@ -65,7 +66,7 @@ def test_json_and_settings(files, tmp_path):
     result = run(
         files, tmp_path / "out.h5ad", "--json", "--cell-level", "--layer-st", "counts", "--set", "tune=false",
         "--set", "lambda_spatial=0.5", "--set", "k_neighbors=60", "--set", "exclude_types=type1,",
-        "--set", "loss=poisson",
+        "--set", "loss=poisson", "--set", "standard_errors=true",
     )  # fmt: skip
     assert result.exit_code == 0 and result.stdout.count("\n") == 1
     said = json.loads(result.stdout)
@@ -77,7 +78,9 @@ def test_json_and_settings(files, tmp_path):
     assert settings["cell_level"] is True and settings["max_cells_per_type"] == 100
     assert result.stderr.startswith("warning: k_neighbors=60 is more than") and result.stderr.count("\n") == 1
     assert any("k_neighbors=60" in note for note in said["notes"])
-    assert anndata.read_h5ad(tmp_path / "out.h5ad").obsm["stdeconv_cells"].shape == (80, 24)
+    written = anndata.read_h5ad(tmp_path / "out.h5ad")
+    assert written.obsm["stdeconv_cells"].shape == (80, 24) and written.obsm["stdeconv_se"].shape == (80, 2)
+    assert said["median_deviance"] == written.obs["stdeconv_deviance"].median() > 0
 
 
 def test_quiet(files, tmp_path):
@@ -109,6 +112,7 @@ def test_an_old_output_is_replaced_and_the_input_never(files, tmp_path):
         ("tune=maybe", "--set tune must be true or false; got 'maybe'"),
         ("seed=3", "Use --seed"),
         ("phi=7", "`phi` must be a number from 0 to 1; got 7.0"),
+        ("standard_errors=often", "--set standard_errors must be true or false; got 'often'"),
         ("loss=huber", "`loss` must be one of poisson, gaussian; got 'huber'"),
     ],
 )

@@ -47,6 +47,10 @@ def arrays_of(result):
         "weights": result.graph.weights, "degrees": result.graph.degrees,
         "path": np.array([[t["lambda_spatial"], t["phi"], t["score"]] for t in result.strengths.path]),
     }  # fmt: skip
+    if result.fit is not None:
+        found |= {"deviance": result.fit.to_numpy(), "gene fit": result.gene_fit.to_numpy()}
+    if result.standard_errors is not None:
+        found["standard errors"] = result.standard_errors.to_numpy()
     if result.cell_weights is not None:
         matrix = result.cell_weights
         found |= {"cell indptr": matrix.indptr, "cell indices": matrix.indices, "cell weights": matrix.data}
@@ -56,7 +60,7 @@ def arrays_of(result):
 @LEVEL
 def test_threads_change_no_bit(cell_level):
     tissue = large()
-    settings = {**FAST, "cell_level": cell_level, "n_iter": 2, "max_cells_per_type": 6}
+    settings = {**FAST, "cell_level": cell_level, "n_iter": 2, "max_cells_per_type": 6, "standard_errors": True}
     runs = {}
     for n_jobs in (1, 2, 4):
         runs[n_jobs] = arrays_of(

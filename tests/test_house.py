@@ -34,7 +34,7 @@ FLOORS = {
     "ground": ("backend", "draws", "errors", "parallel", "parcels", "settings"),
     "kernels": (
         "kernels.compile",
-        *(f"kernels.cpu.{name}" for name in ("attention", "cells", "counts", "laplacian", "spots")),
+        *(f"kernels.cpu.{name}" for name in ("attention", "cells", "counts", "fits", "laplacian", "spots")),
     ),
 }
 # What neighbours on one floor may import from each other ("" is stdeconv_fast/__init__.py, which knows all faces).

@@ -89,7 +89,7 @@ def test_kinds_without_names_give_the_same_by_position(kind, sides):
     assert inputs.genes[3] == ("gene_3" if len(sides) == 2 else "Gene3")
 
 
-@pytest.mark.parametrize("dtype", ["int8", "uint8", "int16", "uint32", "int64", "float32", "float64", "longdouble"])
+@pytest.mark.parametrize("dtype", ["int8", "uint8", "int16", "uint32", "int64", "float32", "float64"])
 def test_dtype_is_kept(dtype):
     for matrix in (problem()["spatial"].astype(dtype), sp.csr_matrix(problem()["spatial"].astype(dtype))):
         assert read(spatial=matrix).spots.dtype == dtype

@@ -251,15 +251,15 @@ MESSAGES = {
     ),
     "labels, column missing": (
         {"reference": adata_of(REFERENCE, celltype=TYPES, batch=1), "cell_types": "cell_type"},
-        r"^reference\.obs must have the column 'cell_type'; got 'celltype', 'batch'\. Pass cell_type_key='celltype'\.$",
+        r"^reference\.obs must have the column 'cell_type'; got 'celltype', 'batch'\. Pass cell_types='celltype'\.$",
     ),
     "labels, usual column": (
         {"reference": adata_of(REFERENCE, cell_id=1, annotation=TYPES), "cell_types": "cell_type"},
-        r"Pass cell_type_key='annotation'\.$",
+        r"Pass cell_types='annotation'\.$",
     ),
     "labels, no likely column": (
         {"reference": adata_of(REFERENCE, a=1), "cell_types": "cell_type"},
-        r"got 'a'\. Pass the name of a column as cell_type_key\.$",
+        r"got 'a'\. Pass the name of a column as cell_types\.$",
     ),
     "labels all missing": ({"cell_types": [None] * N_CELLS}, r"must hold a label; got none for any of 30 cells"),
     "exclude_types unknown": (
@@ -288,7 +288,7 @@ MESSAGES = {
     "sections, duplicates": ({"sections": pd.Series("a", [*SPOTS, "spot-0"])}, r"`sections` must .* names 'spot-0'"),
     "sections, column missing": (
         {"spatial": adata_of(SPATIAL, sample="a"), "sections": "library"},
-        r"spatial\.obs must have the column 'library'; got 'sample'\. Pass section_key='sample'\.",
+        r"spatial\.obs must have the column 'library'; got 'sample'\. Pass sections='sample'\.",
     ),
     "in_tissue value": (
         {"spatial": in_tissue(1, 0, "maybe")},

@@ -24,9 +24,12 @@ def masked(frame, rows, value=pd.NA):
 
 def test_values_that_are_not_whole_can_be_allowed():
     loose = Settings(check_counts=False)
-    inputs = read(spatial=np.log1p(SPATIAL), settings=loose)
-    assert not inputs.integer_counts and inputs.notes == ()
-    assert read(reference=np.log1p(REFERENCE), settings=loose).integer_counts
+    words = "holds no raw counts .it looks like log1p of raw counts"
+    with pytest.warns(DataWarning, match="spatial " + words):
+        inputs = read(spatial=np.log1p(SPATIAL), settings=loose)
+    assert not inputs.integer_counts and len(inputs.notes) == 1
+    with pytest.warns(DataWarning, match="reference " + words):
+        assert read(reference=np.log1p(REFERENCE), settings=loose).integer_counts
     with pytest.raises(DataError, match="must be finite and >= 0"):
         read(spatial=SPATIAL - 5, settings=loose)
 
@@ -86,7 +89,10 @@ def test_warning_for_guessed_columns():
 def test_spots_may_coincide_across_sections():
     places = np.repeat(np.arange(8.0), 2)[:, None] * [1, 1]
     assert read(coordinates=places, sections=["a", "b"] * 8).notes == ()
-    words = "16 spots share their coordinates with another spot of their section; they are used as such."
+    words = (
+        "16 spots share their coordinates with another spot of their section; they are used as such. Spots of several "
+        "sections need sections= (sample_key= in tl, --sample-key)."
+    )
     one_warning(words, coordinates=places)
 
 

@@ -32,6 +32,7 @@ RANGES = {
     "attention": ((True, False), (), (1, None)),
     "tune": ((True, False, np.True_), (), (1, "yes", None)),
     "cell_level": ((True, False), (), (0, "no")),
+    "standard_errors": ((True, False, np.True_), (), (1, "yes", None)),
     "check_counts": ((True, False), (), (1,)),
     "progress": ((True, False), (), (None,)),
     "n_jobs": ((None, -1, 1, 64), (0,), (1.0, True, "2")),
@@ -77,6 +78,12 @@ def test_message_of_one_fault():
     with pytest.raises(DataError) as caught:
         Settings(phi=1.5)
     assert str(caught.value) == "`phi` must be a number from 0 to 1; got 1.5."
+
+
+def test_standard_errors_need_the_poisson_loss():
+    with pytest.raises(DataError, match="standard_errors needs the Poisson loss"):
+        Settings(standard_errors=True, loss="gaussian")
+    assert Settings(standard_errors=False, loss="gaussian").loss == "gaussian"
 
 
 def test_all_faults_in_one_message():

@@ -29,7 +29,8 @@ def pair(**more):
 def done():
     spots, reference = pair()
     with _quiet():
-        assert tl.deconvolve(spots, reference, sample_key="section", cell_level=True, **KEYS) is None
+        settings = {"cell_level": True, "standard_errors": True}
+        assert tl.deconvolve(spots, reference, sample_key="section", **settings, **KEYS) is None
     return spots, reference
 
 
@@ -56,6 +57,16 @@ def test_what_is_written(done):
     assert list(reference.obs) == ["celltype"] and not reference.uns and not reference.obsm
 
 
+def test_errors_and_deviance(done):
+    spots, _ = done
+    errors, deviance = spots.obsm["stdeconv_se"], spots.obs["stdeconv_deviance"]
+    assert isinstance(errors, pd.DataFrame) and errors.index.equals(spots.obs_names)
+    assert errors.columns.equals(spots.obsm["stdeconv"].columns)
+    assert errors.iloc[3].isna().all() and (errors.iloc[:, 0] > 0).sum() > 75
+    assert np.isnan(deviance.iloc[3]) and (deviance.drop(index=deviance.index[3]) > 0).all()
+    assert not len(spots.var.columns)
+
+
 def test_cells(done):
     spots, reference = done
     weights, cells = spots.obsm["stdeconv_cells"], spots.uns["stdeconv_cells"]
@@ -72,6 +83,7 @@ def test_saved_and_read_again(done, tmp_path):
     spots.write_h5ad(tmp_path / "out.h5ad")
     back = anndata.read_h5ad(tmp_path / "out.h5ad")
     pd.testing.assert_frame_equal(back.obsm["stdeconv"], spots.obsm["stdeconv"], check_names=False)
+    pd.testing.assert_frame_equal(back.obsm["stdeconv_se"], spots.obsm["stdeconv_se"], check_names=False)
     pd.testing.assert_frame_equal(back.obs, spots.obs, check_names=False)
     assert (back.obsm["stdeconv_cells"] != spots.obsm["stdeconv_cells"]).nnz == 0
     params = back.uns["stdeconv_params"]
@@ -111,9 +123,11 @@ def test_view_becomes_an_object_of_its_own():
 
 def test_a_second_run_replaces_the_first():
     spots, reference = simulate(60, 60, 3, cells_per_type=10, as_anndata=True)
-    tl.deconvolve(spots, reference, cell_level=True, max_cells_per_type=4, **KEYS)
+    tl.deconvolve(spots, reference, cell_level=True, max_cells_per_type=4, standard_errors=True, **KEYS)
     assert spots.obsm["stdeconv_cells"].shape == (60, 12)
-    tl.deconvolve(spots, reference, exclude_types=["type1"], **KEYS)
+    assert "stdeconv_se" in spots.obsm and "stdeconv_deviance" in spots.obs
+    tl.deconvolve(spots, reference, exclude_types=["type1"], loss="gaussian", **KEYS)
+    assert "stdeconv_se" not in spots.obsm and "stdeconv_deviance" not in spots.obs
     assert "stdeconv_cells" not in spots.obsm and "stdeconv_cells" not in spots.uns
     assert spots.obsm["stdeconv"].shape == (60, 2)
 

@@ -112,7 +112,7 @@ def solve_spots(
     max_steps : int
         Newton steps for each spot, at most.
     tolerance : float
-        A spot is left when no abundance moved by more.
+        A spot is left when no abundance moved by more than this part of their sum.
     abundances : (n_spots, n_types) float, updated
     steps_out : (n_spots,) int32
         Steps taken.
@@ -223,6 +223,7 @@ def solve_spots(
                     largest = max(largest, abs(d))
             if largest == zero:
                 break
+            least = kind.type(tolerance) * v.sum()
             # slope of the convex objective along the step: where it still falls at the far end, or rises there by a
             # small part of the fall at the near end, the objective has fallen; else back to where it levels out
             near = constant
@@ -238,7 +239,7 @@ def solve_spots(
                     outside += kind.type(0) if reached > zero else kind.type(1)
                     far -= y[t] * move[t] / reached
                 if outside == zero:
-                    accepted = far <= kind.type(-LEVEL) * near or share * largest < tolerance
+                    accepted = far <= kind.type(-LEVEL) * near or share * largest < least
                     if accepted:
                         break
                     share *= min(max(near / (near - far), kind.type(0.1)), kind.type(0.9))
@@ -252,7 +253,7 @@ def solve_spots(
                 v[k] = moved if moved > zero else zero
             for t in range(length):
                 mean[t] += share * move[t]
-            if share * largest < tolerance:
+            if share * largest < least:
                 break
         steps_out[i] = steps
 

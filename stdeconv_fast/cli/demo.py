@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.option("--out", "folder", default=".", show_default=True, metavar="DIR", help="Where the files go.")
-@click.option("--n-spots", default=1500, show_default=True, type=click.IntRange(10), help="Size of the tissue.")
+@click.option("--n-spots", default=1517, show_default=True, type=click.IntRange(10), help="Size of the tissue.")
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(0))
 @click.option("--n-jobs", default=-1, show_default=True, help="Threads; -1: all cores.")
 @reporting
@@ -68,34 +68,36 @@ def demo(folder: str, n_spots: int, seed: int, n_jobs: int) -> None:
 
 
 def _draw_demo(truth: pd.DataFrame, found: pd.DataFrame, coordinates: Any, path: Path) -> None:
-    """True and estimated maps, one above the other: the dominant type, then each type."""
+    """Maps of four types, true above estimated, with the dominant type before them."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
 
     from .. import pl
 
     types = list(truth.columns)
-    figure = Figure(figsize=(2.0 + 1.55 * (len(types) + 1), 4.0), layout="constrained")
+    shown = list(truth.mean().sort_values(ascending=False).index[:4])
+    figure = Figure(figsize=(12.5, 5.4), layout="constrained")
     FigureCanvasAgg(figure)
-    axes = figure.subplots(2, len(types) + 1)
-    top = float(max(truth.to_numpy().max(), found.max(axis=None)))
+    axes = figure.subplots(2, len(shown) + 1)
+    top = float(max(truth[shown].to_numpy().max(), found[shown].max(axis=None)))
     for row, (name, table) in enumerate((("true", truth), ("estimated", found))):
         pl.dominant(table, coordinates=coordinates, ax=axes[row, 0], types=types, legend=False)
-        pl.proportions(table, coordinates=coordinates, ax=axes[row, 1:], vmax=top, colorbar=False)
+        pl.proportions(table, types=shown, coordinates=coordinates, ax=axes[row, 1:], vmax=top, colorbar=False)
         axes[row, 0].set_ylabel(name, fontsize=11)
         for ax in axes[row] if row else ():
             ax.set_title("")
-    from matplotlib.lines import Line2D
-
+    winners = set(truth.idxmax(axis=1)) | set(found.idxmax(axis=1))
     handles = [
         Line2D([], [], linestyle="", marker="o", markersize=7, color=colour, label=name)
         for name, colour in zip(types, pl.OKABE_ITO, strict=True)
+        if name in winners
     ]
     figure.legend(
-        handles=handles, loc="outside lower left", ncols=len(types), frameon=False, fontsize=9, handletextpad=0.1,
-        title="dominant type", title_fontsize=9, alignment="left",
+        handles=handles, loc="outside lower center", ncols=len(types), frameon=False, fontsize=9, handletextpad=0.1,
+        title="dominant type", title_fontsize=9,
     )  # fmt: skip
     bar = figure.colorbar(axes[1, 1].collections[-1], ax=list(axes.ravel()), fraction=0.02, aspect=30, pad=0.01)
     bar.set_label("proportion")
     bar.outline.set_visible(False)
-    figure.savefig(path, dpi=130, format="png")
+    figure.savefig(path, dpi=110, format="png")

@@ -30,7 +30,10 @@ OWN_OPTIONS = {
 @click.option("--sample-key", metavar="K", help="Column of the spots' obs with the section of each.")
 @click.option("--layer-st", metavar="L", help="Layer with the counts of the spots.")
 @click.option("--layer-sc", metavar="L", help="Layer with the counts of the reference.")
-@click.option("--set", "values", multiple=True, metavar="NAME=VALUE", help="Any other setting; may be repeated.")
+@click.option(
+    "--set", "values", multiple=True, metavar="NAME=VALUE",
+    help="Any other setting of stdeconv_fast.Settings, e.g. tune=false or exclude_types=A,B; may be repeated.",
+)  # fmt: skip
 @click.option("--cell-level", is_flag=True, help="Go down to single reference cells (100 a type by default).")
 @click.option("--device", default="auto", show_default=True, metavar="D", help="auto, cpu or cuda.")
 @click.option("--n-jobs", default=-1, show_default=True, type=int, metavar="N", help="Threads; -1: all cores.")
@@ -59,7 +62,8 @@ def run(
     """Find the cell-type proportions of the spots in SPATIAL.h5ad.
 
     Both files hold raw counts. OUT.h5ad gets obsm["stdeconv"] (spots by types), obs["stdeconv_dominant"],
-    obs["stdeconv_status"] and uns["stdeconv_params"].
+    obs["stdeconv_status"], obs["stdeconv_deviance"] and uns["stdeconv_params"]; with --set standard_errors=true also
+    obsm["stdeconv_se"].
     """
     from ..settings import Settings
 
@@ -142,7 +146,7 @@ def _check_files(inputs: dict[str, str], outputs: dict[str, str | None]) -> None
     for name, file in outputs.items():
         if file is None:
             continue
-        target = check_writable(file)
+        target = check_writable(file, name)
         for other, path in taken.items():
             same = path.samefile(target) if path.exists() and target.exists() else path.resolve() == target
             if same:
@@ -188,7 +192,7 @@ def _summarise(spots: AnnData, out: str, csv: str | None) -> dict[str, Any]:
     params, shares, status = (
         spots.uns[f"{KEY}_params"], spots.obsm[KEY], spots.obs[f"{KEY}_status"].value_counts(),
     )  # fmt: skip
-    diagnostics = params["diagnostics"]
+    diagnostics, deviance = params["diagnostics"], spots.obs.get(f"{KEY}_deviance")
     means = shares.mean().fillna(0.0).sort_values(ascending=False)
     settings = {k: v.tolist() if hasattr(v, "tolist") else v for k, v in params["settings"].items()}
     return {
@@ -208,6 +212,7 @@ def _summarise(spots: AnnData, out: str, csv: str | None) -> dict[str, Any]:
         "platform": diagnostics["platform"],
         "platform_log2_sd": _finite(diagnostics["platform_log2_sd"]),
         "abundance": diagnostics["abundance"],
+        "median_deviance": _finite(deviance.median()) if deviance is not None else None,
         "device": diagnostics["device"],
         "notes": [str(note) for note in diagnostics["notes"]],
         "seconds": {str(name): float(value) for name, value in params["seconds"].items()},
@@ -226,7 +231,7 @@ def _told(summary: dict[str, Any]) -> str:
     """The summary as a person reads it."""
     left_out = ", ".join(f"{number:,} {status}" for status, number in summary["status"].items() if status != "ok")
     most = ", ".join(f"{name} {share:.0%}" for name, share in list(summary["mean_proportions"].items())[:4])
-    sd = summary["platform_log2_sd"]
+    sd, deviance = summary["platform_log2_sd"], summary["median_deviance"]
     lines = {
         "spots": f"{summary['n_spots_estimated']:,} of {summary['n_spots']:,} estimated"
         + (f" ({left_out})" if left_out else ""),
@@ -235,6 +240,7 @@ def _told(summary: dict[str, Any]) -> str:
         "smoothing": say_smoothing(summary["lambda_spatial"], summary["phi"], summary["tuned"]),
         "platform": ("no effect estimated" if sd is None else f"log2 sd {sd:.2f}")
         + f", {summary['platform']}; proportions of {summary['abundance']}",
+        "fit": "not measured with least squares" if deviance is None else f"median deviance {deviance:.2f} a count",
         "time": f"{summary['seconds']['total']:.1f} s on {summary['device']}",
         "wrote": " and ".join(file for file in (summary["out"], summary["csv"]) if file),
     }

@@ -11,13 +11,15 @@ from pathlib import Path
 from ..errors import DataError
 
 
-def check_writable(path: str | os.PathLike[str]) -> Path:
+def check_writable(path: str | os.PathLike[str], name: str = "path") -> Path:
     """Make sure, before long work, that a file can be written.
 
     Parameters
     ----------
     path : str or path
         The file; it need not exist.
+    name : str
+        What the caller calls it, for the message.
 
     Returns
     -------
@@ -32,13 +34,15 @@ def check_writable(path: str | os.PathLike[str]) -> Path:
     target = Path(os.path.realpath(path))
     folder = target.parent
     if target.is_dir():
-        raise DataError(f"`path` must name a file; got the folder '{target}'. Add a file name.")
+        raise DataError(f"`{name}` must name a file; got the folder '{target}'. Add a file name.")
+    if target.exists() and not target.is_file():
+        raise DataError(f"`{name}` must name a plain file; got '{target}', which is a device or a pipe.")
     if not folder.is_dir():
-        raise DataError(f"`path` must lie in a folder that exists; got '{path}', and there is no folder '{folder}'.")
+        raise DataError(f"`{name}` must lie in a folder that exists; got '{path}', and there is no folder '{folder}'.")
     if not os.access(folder, os.W_OK | os.X_OK):
-        raise DataError(f"`path` must lie in a folder that can be written; got '{path}', and '{folder}' cannot.")
+        raise DataError(f"`{name}` must lie in a folder that can be written; got '{path}', and '{folder}' cannot.")
     if target.exists() and not os.access(target, os.W_OK):
-        raise DataError(f"`path` must name a file that can be written; got '{target}', which is read-only.")
+        raise DataError(f"`{name}` must name a file that can be written; got '{target}', which is read-only.")
     return target
 
 
@@ -72,7 +76,7 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     The contents reach the disk before the name changes, so that a crash leaves the old file or the new one.
     """
     target = check_writable(path)
-    part = target.with_name(f".{uuid.uuid4().hex[:12]}-{target.name}")
+    part = target.with_name(f".{uuid.uuid4().hex[:12]}{target.suffix}")
     try:
         yield part
         with open(part, "r+b") as written:

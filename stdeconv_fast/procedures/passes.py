@@ -14,6 +14,7 @@ from ..stages import attention, graph, reference, solve_types
 PLACE_SWEEPS = 3  # sweeps over the spots with place alone; one sweep in each pass with attention
 SETTLED = 1e-4  # of an abundance; abundances of a spot sum to about 1
 BLOCK_COUNTS = 3000  # counts of a block in the joint fit of the platform effect
+BLOCK_TOLERANCE = 1e-5  # ten rounds feed on each other: what one leaves open, the next ones move on
 JOINT_SPOTS = 50_000  # the joint fit uses patches of so many spots where there are more
 
 
@@ -38,7 +39,7 @@ def fit_platform(
         problem = solve_types.pose(blocks, known, "poisson")
         cold = abundances is None
         abundances = solve_types.start_evenly(problem) if cold else abundances
-        solve_types.solve_alone(problem, abundances, alone, 0.0, workers, cold)
+        solve_types.solve_alone(problem, abundances, alone, 0.0, workers, cold, BLOCK_TOLERANCE)
         known = reference.follow_blocks(known, seen, reference.expect_genes(known, blocks, abundances))
     weights = blocks.totals.astype(np.float64) / blocks.totals.sum(dtype=np.float64)
     return reference.rescale(known, float(weights @ abundances.sum(axis=1, dtype=np.float64)))

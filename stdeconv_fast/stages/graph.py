@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -10,6 +11,7 @@ from scipy.spatial import cKDTree
 
 from ..draws import keys_of, mix, order_by_key
 from ..kernels.cpu import laplacian as kernels
+from ..kernels.cpu.counts import key_rows
 from ..parallel import Workers, cut
 from ..parcels import Counts, Graph
 
@@ -22,6 +24,27 @@ QUERY = 65536  # spots a query of the tree, so that no array grows beyond the gr
 def spot_keys(coordinates: np.ndarray, totals: np.ndarray, seed: int) -> np.ndarray:
     """Key of each spot from the bits of its coordinates and its total, (n_spots,) uint64."""
     return keys_of(seed, *np.asarray(coordinates, dtype=np.float64).T, totals)
+
+
+def tell_apart(keys: np.ndarray, counts: Counts, gene_keys: np.ndarray, workers: Workers) -> np.ndarray:
+    """The keys, with the counts of the spot in those that several spots share: equal place and total.
+
+    Parameters
+    ----------
+    keys : (n_spots,) uint64
+    counts : Counts
+    gene_keys : (n_genes,) uint64
+    """
+    _, group, sizes = np.unique(keys, return_inverse=True, return_counts=True)
+    rows = np.flatnonzero(sizes[group] > 1)
+    if not len(rows):
+        return keys
+    some = take_spots(counts, rows)
+    contents = np.empty(len(rows), dtype=np.uint64)
+    workers.over(key_rows, len(rows), (some.indptr, some.indices, some.data, gene_keys), (contents,))
+    told = keys.copy()
+    told[rows] = mix(keys[rows] ^ contents)
+    return told
 
 
 def _nearest(points: np.ndarray, k: int, keys: np.ndarray, workers: Workers) -> tuple[np.ndarray, ...]:
@@ -56,19 +79,38 @@ def _nearest(points: np.ndarray, k: int, keys: np.ndarray, workers: Workers) -> 
 def _tied(
     tree: cKDTree, points: np.ndarray, rows: np.ndarray, k: int, most: int, keys: np.ndarray
 ) -> tuple[np.ndarray, ...]:
-    """Edges of points with more ties than they may have neighbours: the nearest first, ties by the keys of the pair."""
-    edges = []
-    for row, distances, others in zip(rows, *tree.query(points[rows], k=most + 1), strict=True):
-        limit = distances[k] * (1 + TIE)
+    """Edges of points with more ties than they may have neighbours: the nearest first, ties by the keys."""
+    distances, _ = tree.query(points[rows], k=k + 1)
+    coincide = distances[:, k] == 0
+    edges = list(_windows(tree, points, rows[coincide], most, keys))
+    for row, reach in zip(rows[~coincide], distances[~coincide, k], strict=True):
+        limit = reach * (1 + TIE)
         if tree.query_ball_point(points[row], limit, return_length=True) <= MOST_COMPARED:
             others = np.asarray(tree.query_ball_point(points[row], limit))
-            distances = np.sqrt(((points[others] - points[row]) ** 2).sum(axis=1))
-        own = others == row
-        others, distances = others[~own], distances[~own]
-        level = np.where(distances * (1 + TIE) < np.partition(distances, k - 1)[k - 1], distances, limit)
+        else:
+            others = tree.query(points[row], k=most + 1)[1]
+        others = others[others != row]
+        distances = np.sqrt(((points[others] - points[row]) ** 2).sum(axis=1))
+        level = np.where(distances * (1 + TIE) < reach, distances, limit)
         near = np.lexsort((mix(keys[others] ^ keys[row]), level))[:most]
         edges.append((np.full(len(near), row), others[near], distances[near]))
     return tuple(np.concatenate(parts) for parts in zip(*edges, strict=True))
+
+
+def _windows(
+    tree: cKDTree, points: np.ndarray, rows: np.ndarray, most: int, keys: np.ndarray
+) -> Iterator[tuple[np.ndarray, ...]]:
+    """Edges among many points at one place: each to the next ones in the cycle of their keys."""
+    wanted = np.zeros(len(points), dtype=bool)
+    wanted[rows] = True
+    while wanted.any():
+        members = np.asarray(tree.query_ball_point(points[wanted.argmax()], 0.0))
+        members = members[np.argsort(keys[members], kind="stable")]
+        after = (np.arange(len(members))[:, None] + np.arange(1, most + 1)) % len(members)
+        here = wanted[members]
+        origins = np.repeat(members[here], most)
+        yield origins, members[after[here]].ravel(), np.zeros(len(origins))
+        wanted[members] = False
 
 
 def link_spots(

@@ -72,7 +72,8 @@ def choose_genes(profiles: Profiles, spot_gene_totals: np.ndarray) -> np.ndarray
     """Kept genes, as positions among the shared ones.
 
     A panel (at most 1,500 shared genes with counts in both tables) keeps all of them; of a whole transcriptome the
-    union over types of genes with ln(B_k / mean of the other types) > 0.75 and B_k > 1.25e-4.
+    union over types of genes with ln(B_k / mean of the other types) > 0.75 and B_k > 1.25e-4. Where fewer than ten
+    genes a type pass, the 1,500 genes that come nearest to it are kept.
     """
     seen = np.flatnonzero((profiles.gene_totals > 0) & (spot_gene_totals > 0))
     means = profiles.means[:, seen]
@@ -81,7 +82,11 @@ def choose_genes(profiles: Profiles, spot_gene_totals: np.ndarray) -> np.ndarray
         return seen
     others = (means.sum(axis=0) - means) / (n_types - 1)
     marker = (means > np.exp(MARKER_LN_FOLD) * others) & (means > MARKER_SHARE)
-    return seen[marker.any(axis=0)]
+    kept = marker.any(axis=0)
+    if kept.sum() < GENES_PER_TYPE * n_types:
+        fold = np.divide(means, others, out=np.zeros_like(means), where=(means > MARKER_SHARE) & (others > 0))
+        kept[np.argsort(-np.where(marker, np.inf, fold).max(axis=0), kind="stable")[:PANEL]] = True
+    return seen[kept]
 
 
 def gather_counts(
@@ -210,8 +215,10 @@ def expect_genes(reference: Reference, counts: Counts, abundances: np.ndarray) -
     return (counts.totals.astype(np.float64) @ abundances.astype(np.float64)) @ reference.profiles
 
 
-def weigh_genes(reference: Reference, counts: Counts, abundances: np.ndarray, workers: Workers) -> Reference:
-    """Weights 1 / sqrt(max(dispersion, 1)) from a first fit; dispersion_g = mean_i (y - mu)^2 / mu.
+def compare_genes(
+    reference: Reference, counts: Counts, abundances: np.ndarray, workers: Workers
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Observed and expected counts of each gene over all spots, and dispersion_g = mean_i (y - mu)^2 / mu.
 
     Zeros are counted without being visited: (y - mu)^2 / mu = y^2 / mu - 2 y + mu, and the sum of mu needs only
     the n_i-weighted sum of the abundances.
@@ -224,5 +231,11 @@ def weigh_genes(reference: Reference, counts: Counts, abundances: np.ndarray, wo
     seen = workers.sums(
         kernels.sum_genes, counts.n_spots, (counts.indptr, counts.indices, counts.data, rows), (counts.n_genes,)
     )
-    dispersion = (squares - 2 * seen + expect_genes(reference, counts, abundances)) / counts.n_spots
+    expected = expect_genes(reference, counts, abundances)
+    return seen, expected, (squares - 2 * seen + expected) / counts.n_spots
+
+
+def weigh_genes(reference: Reference, counts: Counts, abundances: np.ndarray, workers: Workers) -> Reference:
+    """Weights 1 / sqrt(max(dispersion, 1)) from a first fit; see `compare_genes`."""
+    _, _, dispersion = compare_genes(reference, counts, abundances, workers)
     return replace(reference, gene_weights=1 / np.sqrt(np.maximum(dispersion, 1.0)))

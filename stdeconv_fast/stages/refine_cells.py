@@ -152,6 +152,7 @@ def refine(
     """
     dtype = counts.data.dtype
     n = counts.n_spots
+    max_cells_per_spot = min(max_cells_per_spot, len(cells.rows))
     inverse = np.divide(1.0, counts.totals, out=np.zeros(n), where=counts.totals > 0)
     arrays = (counts.indptr, counts.indices, counts.data)
     means = workers.sums(sum_segments, n, (*arrays, inverse, np.zeros(n, np.int32)), (1, counts.n_genes))[0] / n

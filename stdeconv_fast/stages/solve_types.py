@@ -13,7 +13,7 @@ from ..parcels import Counts, Graph, Reference
 FIRST_STEPS = 40
 WARM_STEPS = 10  # of expectation-maximisation from an even start
 TOLERANCE = 1e-3  # of an abundance; abundances of a spot sum to about 1
-GAUSSIAN_SWEEPS = 200
+GAUSSIAN_SWEEPS, GAUSSIAN_TOLERANCE = 5000, 1e-6  # least squares converge slowly: the Gram matrix is stiff
 SCALE = 1e4  # log1p of counts per 10,000
 
 
@@ -73,7 +73,13 @@ def start_evenly(problem: Problem) -> np.ndarray:
 
 
 def solve_alone(
-    problem: Problem, abundances: np.ndarray, graph: Graph, lambda_ridge: float, workers: Workers, cold: bool = True
+    problem: Problem,
+    abundances: np.ndarray,
+    graph: Graph,
+    lambda_ridge: float,
+    workers: Workers,
+    cold: bool = True,
+    tolerance: float = TOLERANCE,
 ) -> int:
     """Solve every spot without its neighbours; updates `abundances` in place, returns the Newton steps taken.
 
@@ -88,9 +94,11 @@ def solve_alone(
         In counts.
     cold : bool
         Whether the start is far off.
+    tolerance : float
+        As in `sweep`.
     """
     warm_steps = WARM_STEPS if cold else 0
-    return sweep(problem, abundances, graph, 0.0, 1.0, lambda_ridge, FIRST_STEPS, workers, warm_steps)
+    return sweep(problem, abundances, graph, 0.0, 1.0, lambda_ridge, FIRST_STEPS, workers, warm_steps, tolerance)
 
 
 def sweep(
@@ -103,6 +111,7 @@ def sweep(
     steps: int,
     workers: Workers,
     warm_steps: int = 0,
+    tolerance: float = TOLERANCE,
 ) -> int:
     """Visit every spot once, colour by colour, its neighbours held; updates `abundances` in place.
 
@@ -119,6 +128,8 @@ def sweep(
         Newton steps a visit, at most (sweeps over the types with least squares: as many as it takes).
     warm_steps : int
         Steps of expectation-maximisation before (Poisson alone).
+    tolerance : float
+        A spot is left when no abundance moved by more than this part of their sum (Poisson alone).
 
     Returns
     -------
@@ -139,11 +150,11 @@ def sweep(
                 counts.indptr, counts.indices, problem.data, counts.totals, problem.profiles_t, problem.profile_sums,
                 *edges, spots,
             )  # fmt: skip
-            after = (*strengths, warm_steps, steps, TOLERANCE, abundances, taken)
+            after = (*strengths, warm_steps, steps, tolerance, abundances, taken)
         else:
             kernel = kernels.solve_spots_gaussian
             before = (problem.products, problem.gram, *edges, spots)
-            after = (*strengths, GAUSSIAN_SWEEPS, TOLERANCE, abundances, taken)
+            after = (*strengths, GAUSSIAN_SWEEPS, GAUSSIAN_TOLERANCE, abundances, taken)
         workers.over(kernel, len(spots), before, after, HEAVY)
     return int(taken.sum())
 

@@ -10,6 +10,7 @@ from scipy import sparse as sp
 from .report import Report
 from .tables import Table
 
+MOST_COUNTS = 1e12  # no instrument counts so many molecules; sums of larger ones overflow float32
 BLOCK = 1 << 17  # entries looked at together: small enough for the cache
 SAMPLE = 2000  # rows from which a guess is made
 LOG_LIMIT = 25.0  # no log1p of a count is larger
@@ -84,7 +85,17 @@ def check_counts(table: Table | None, demand_whole: bool, report: Report) -> boo
             else "Pass raw counts without missing or infinite values."
         )
         report.fault(f"{table.where} must be finite and >= 0; got {_place(table, seen.bad)}{others}. {remedy}")
-    elif seen.fraction >= 0 and demand_whole:
+    elif table.counts.nnz and table.counts.data.max() > MOST_COUNTS:
+        at = int(table.counts.data.argmax())
+        report.fault(
+            f"{table.where} must hold raw counts up to {MOST_COUNTS:g}; got {_place(table, at)}. Pass raw counts."
+        )
+    elif seen.fraction >= 0 and not demand_whole:
+        report.note(
+            f"{table.where} holds no raw counts (it looks like {looks_like(table.counts)}) and is used as it is: the "
+            "model is one of counts, so do not trust the proportions; smoothing is not tuned."
+        )
+    elif seen.fraction >= 0:
         remedy = other_counts(table) or (
             " Pass raw counts; check_counts=False uses the values as they are, without tuning."
         )

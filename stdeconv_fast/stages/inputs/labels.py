@@ -89,10 +89,10 @@ def _obs_column(name: str, what: str, source: Any, role: str, report: Report) ->
         return None
     if name in source.obs.columns:
         return source.obs[name]
-    option, usual = ("cell_type_key", USUAL_TYPES) if what == "cell_types" else ("section_key", USUAL_SECTIONS)
+    usual = USUAL_TYPES if what == "cell_types" else USUAL_SECTIONS
     there = [str(column) for column in source.obs.columns]
     likely = likeliest(name, there, usual)
-    remedy = f"Pass {option}={likely!r}." if likely else f"Pass the name of a column as {option}."
+    remedy = f"Pass {what}={likely!r}." if likely else f"Pass the name of a column as {what}."
     report.fault(f"{role}.obs must have the column {name!r}; got {some(there, 10) or 'no columns'}. {remedy}")
     return None
 

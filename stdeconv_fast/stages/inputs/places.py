@@ -13,6 +13,7 @@ from .names import Names, Rows, align, read_names, texts_of
 from .report import Report, count, kind_of, likeliest, some
 from .tables import Table, is_anndata
 
+FARTHEST = 1e100  # squares of larger coordinates overflow
 OK, OUTSIDE, EMPTY = "ok", "not in tissue", "no counts"
 YES_NO = {"1": True, "true": True, "0": False, "false": False}
 
@@ -61,6 +62,13 @@ def read_coordinates(value: Any, source: Any, table: Table | None, key: str, rep
             f"`{where}` must be finite for every spot; got {got} for spot {rows.name(first)!r}: "
             f"{count(len(absent), 'spot')} without coordinates ({rows.some(absent)}). "
             "Complete them or drop these spots."
+        )
+        return None
+    far = np.flatnonzero((np.abs(places) > FARTHEST).any(axis=1))
+    if len(far):
+        report.fault(
+            f"`{where}` must lie within {FARTHEST:g} of 0; got {np.abs(places[far[0]]).max():g} for spot "
+            f"{rows.name(far[0])!r}. Pass them in another unit."
         )
         return None
     return np.ascontiguousarray(places)
@@ -124,7 +132,8 @@ def _frame_places(frame: pd.DataFrame, where: str, report: Report) -> tuple[np.n
 def _array_places(value: Any, where: str, report: Report) -> tuple[np.ndarray, None] | None:
     places = None
     if isinstance(value, (np.ndarray, list, tuple)) and not isinstance(value, np.ma.MaskedArray):
-        with contextlib.suppress(TypeError, ValueError):  # rows of unequal length, objects that are no numbers
+        # rows of unequal length, objects that are no numbers or too large
+        with contextlib.suppress(TypeError, ValueError, OverflowError):
             raw = np.asarray(value)
             places = raw.astype(np.float64) if raw.dtype.kind in "iufO" else None
     if places is None:
@@ -244,7 +253,10 @@ def note_places(
     keys = pd.DataFrame(places[inside]).assign(section=sections[inside])
     n = int(keys.duplicated(keep=False).sum())
     if n:
-        report.note(f"{n:,} spots share their coordinates with another spot of their section; they are used as such.")
+        report.note(
+            f"{n:,} spots share their coordinates with another spot of their section; they are used as such. Spots of "
+            "several sections need sections= (sample_key= in tl, --sample-key)."
+        )
     sizes = np.bincount(sections[status == OK], minlength=len(section_names))
     short = np.flatnonzero((sizes > 0) & (sizes < k + 1))
     if k == 0 or len(sections) == 1 or not len(short):

@@ -187,7 +187,9 @@ def _numbers(values: np.ndarray, where: str) -> np.ndarray:
     if kind == "b":
         return values.astype(np.int32)
     if kind in "iuf":
-        dtype = np.dtype(np.float32) if values.dtype == np.float16 else values.dtype.newbyteorder("=")
+        dtype = values.dtype.newbyteorder("=")
+        if kind == "f" and dtype.itemsize not in (4, 8):
+            dtype = np.dtype(np.float32 if dtype.itemsize < 4 else np.float64)
         return values.astype(dtype, copy=False)
     found = pd.api.types.infer_dtype(values.ravel(), skipna=True) if kind == "O" else str(values.dtype)
     if found not in NUMBERS:
@@ -195,10 +197,34 @@ def _numbers(values: np.ndarray, where: str) -> np.ndarray:
     missing = pd.isna(values)
     if missing.any():
         values = np.where(missing, np.nan, values)
-    return values.astype(np.int64 if found in ("integer", "boolean") and not missing.any() else np.float64)
+    try:
+        return values.astype(np.int64 if found in ("integer", "boolean") and not missing.any() else np.float64)
+    except OverflowError:
+        raise DataTypeError(f"`{where}` must hold numbers below 2**63; got larger ones.") from None
+
+
+def _demand_sound(matrix: Any, where: str) -> None:
+    """Refuse compressed arrays that point outside the matrix: SciPy and the kernels would follow them."""
+    if matrix.format not in ("csr", "csc"):
+        return
+    n_lines, n_across = matrix.shape if matrix.format == "csr" else matrix.shape[::-1]
+    ends, inner = matrix.indptr, matrix.indices
+    sound = len(ends) == n_lines + 1 and ends[0] == 0 and (np.diff(ends) >= 0).all()
+    sound = sound and ends[-1] <= min(len(inner), len(matrix.data))
+    if sound and ends[-1]:
+        used = inner[: ends[-1]]
+        sound = used.min() >= 0 and used.max() < n_across
+    if not sound:
+        raise DataError(
+            f"`{where}` must be a sound sparse matrix; got index arrays that point outside of it. The file or the "
+            "object is damaged: make it anew."
+        )
 
 
 def _sparse_to_csr(matrix: Any, where: str) -> sp.csr_matrix:
+    _demand_sound(matrix, where)
+    if matrix.dtype.kind in "iuf" and not matrix.dtype.isnative:
+        matrix = matrix.astype(matrix.dtype.newbyteorder("="))
     if matrix.dtype.kind == "O":
         matrix = matrix.tocoo()
         matrix = sp.coo_matrix((_numbers(matrix.data, where), (matrix.row, matrix.col)), shape=matrix.shape)

@@ -1,0 +1,199 @@
+"""How sure the abundances of a spot are, and how well they explain its counts."""
+
+import math
+
+import numpy as np
+
+from ..compile import kernel
+
+FAST = {"reassoc", "contract", "nsz"}
+LANES = 64  # the non-zeros of a spot are padded to a multiple, so that no vector loop ends in single steps
+LARGE, SMALL = 1e100, 1e-100  # outside of these a running product is turned into its logarithm
+SINGULAR = 1e-12  # a pivot below this part of its diagonal tells that the counts leave some mixture open
+
+
+@kernel(fastmath=FAST)
+def _dot(a, b):
+    total = a.dtype.type(0)
+    for t in range(a.shape[0]):
+        total += a[t] * b[t]
+    return total
+
+
+@kernel(fastmath=FAST)
+def _dot_rows(block, first, count, x, out):
+    """Overwrite out[first:count] by the products of those rows of a block with a vector, four at a time."""
+    last = count - 1
+    for a in range(first, count, 4):
+        b, c, d = min(a + 1, last), min(a + 2, last), min(a + 3, last)
+        dot_a, dot_b, dot_c, dot_d = 0.0, 0.0, 0.0, 0.0
+        for t in range(block.shape[1]):
+            dot_a += block[a, t] * x[t]
+            dot_b += block[b, t] * x[t]
+            dot_c += block[c, t] * x[t]
+            dot_d += block[d, t] * x[t]
+        out[a], out[b], out[c], out[d] = dot_a, dot_b, dot_c, dot_d
+
+
+@kernel(fastmath=FAST)
+def _factorise(matrix, n):
+    """Overwrite the lower triangle of matrix[:n, :n] by its Cholesky factor; False where it has none."""
+    for a in range(n):
+        diagonal = matrix[a, a]
+        for b in range(a):
+            matrix[a, b] = (matrix[a, b] - _dot(matrix[a, :b], matrix[b, :b])) / matrix[b, b]
+        pivot = diagonal - _dot(matrix[a, :a], matrix[a, :a])
+        if not pivot > SINGULAR * diagonal:
+            return False
+        matrix[a, a] = math.sqrt(pivot)
+    return True
+
+
+@kernel(fastmath=FAST)
+def measure_errors(
+    indptr, indices, data, profiles_t, degrees, contents, abundances, start, stop,
+    lambda_spatial, lambda_ridge, errors_out,
+):  # fmt: skip
+    """Standard errors of the proportions of each spot from the curvature of its objective; overwrites `errors_out`.
+
+    Over the types with v > 0, neighbours held: H = sum_g y_g / mu_g^2 b_g b_g' + (lambda_s d_i + lambda_r) I with
+    mu = B'v, cov(v) = H^-1, p_k = (v_k / c_k) / s with s = sum_m v_m / c_m, J_km = (delta_km - p_k) / (c_m s),
+    se_k = sqrt((J H^-1 J')_kk). Sums and factorisation are float64.
+
+    Parameters
+    ----------
+    indptr, indices, data : CSR arrays, (n_spots + 1,), (nnz,), (nnz,)
+        Counts of the kept genes, times the gene weights, as in `solve_spots`.
+    profiles_t : (n_genes, n_types) float
+        B, transposed.
+    degrees : (n_spots,) float
+        d_i: row sums of the attention weights.
+    contents : (n_types,) float
+        c: mRNA content of a cell of the type; 1 for shares of mRNA.
+    abundances : (n_spots, n_types) float
+        v, solved.
+    start, stop : int
+        Range of spots.
+    lambda_spatial, lambda_ridge : float
+        In counts.
+    errors_out : (n_spots, n_types) float
+        NaN for a type at its bound, v = 0, and for all types of a spot whose H is singular: without smoothing and
+        ridge its counts may leave a mixture of types open. A spot with one type above 0 has the error 0 there.
+    """
+    n_types = profiles_t.shape[1]
+    longest = 0
+    for i in range(start, stop):
+        longest = max(longest, indptr[i + 1] - indptr[i])
+    longest = (longest + LANES - 1) // LANES * LANES
+    room = np.empty(n_types * longest)
+    mean = np.empty(longest)
+    move = np.empty(longest)
+    curve = np.empty(longest)
+    hessian = np.empty((n_types, n_types))
+    scale = np.empty(n_types)
+    share = np.empty(n_types)
+    x = np.empty(n_types)
+    types = np.empty(n_types, np.int64)
+
+    for i in range(start, stop):
+        v = abundances[i]
+        n_active = 0
+        total = 0.0
+        for k in range(n_types):
+            errors_out[i, k] = np.nan
+            if v[k] > 0:
+                types[n_active] = k
+                share[n_active] = v[k] / contents[k]
+                total += share[n_active]
+                n_active += 1
+        if n_active == 0:
+            continue
+        first = indptr[i]
+        filled = indptr[i + 1] - first
+        length = (filled + LANES - 1) // LANES * LANES
+        block = room[: n_types * length].reshape(n_types, length)
+        mean[:length] = 0
+        for t in range(filled):
+            gene = indices[first + t]
+            for a in range(n_active):
+                block[a, t] = profiles_t[gene, types[a]]
+        for a in range(n_active):
+            weight = float(v[types[a]])
+            block[a, filled:] = 0  # padding: no counts, no profile
+            for t in range(length):
+                mean[t] += weight * block[a, t]
+        for t in range(filled):
+            curve[t] = data[first + t] / (mean[t] * mean[t]) if mean[t] > 0 else 0.0
+        curve[filled:length] = 0
+        diagonal = float(lambda_spatial) * degrees[i] + lambda_ridge
+        for a in range(n_active):
+            for t in range(length):
+                move[t] = curve[t] * block[a, t]
+            _dot_rows(block, 0, a + 1, move, hessian[a])
+            hessian[a, a] += diagonal
+            scale[a] = 1 / (contents[types[a]] * total)
+            share[a] /= total
+        if not _factorise(hessian, n_active):
+            continue
+        for k in range(n_active):  # se_k = |L^-1 J_k'|
+            square = 0.0
+            for a in range(n_active):
+                slope = ((1.0 if a == k else 0.0) - share[k]) * scale[a]
+                x[a] = (slope - _dot(hessian[a, :a], x[:a])) / hessian[a, a]
+                square += x[a] * x[a]
+            errors_out[i, types[k]] = math.sqrt(square)
+
+
+@kernel(fastmath=FAST)
+def measure_deviance(indptr, indices, data, totals, profiles_t, profile_sums, abundances, start, stop, deviances_out):
+    """Poisson deviance per count of each spot; overwrites `deviances_out`.
+
+    2 sum_g (y_g ln(y_g / m_g) - (y_g - m_g)) / n_i with m = n_i B'v; genes without counts enter through
+    sum_g m_g = n_i sum_k v_k S_k. The sums are float64.
+
+    Parameters
+    ----------
+    indptr, indices, data : CSR arrays, (n_spots + 1,), (nnz,), (nnz,)
+        Counts of the kept genes, without gene weights.
+    totals : (n_spots,) float
+        n_i, counts of each spot over the kept genes.
+    profiles_t : (n_genes, n_types) float
+        B, transposed.
+    profile_sums : (n_types,) float
+        S_k: sum of B over genes, without gene weights.
+    abundances : (n_spots, n_types) float
+    start, stop : int
+        Range of spots.
+    deviances_out : (n_spots,) float64
+        inf where a seen gene is not expected, NaN without counts.
+    """
+    n_types = profiles_t.shape[1]
+    for i in range(start, stop):
+        n = float(totals[i])
+        if not n > 0:
+            deviances_out[i] = np.nan
+            continue
+        v = abundances[i]
+        expected = 0.0
+        for k in range(n_types):
+            expected += float(v[k]) * profile_sums[k]
+        logs = 0.0
+        seen = 0.0
+        product = 1.0  # of what is expected of the genes with one count: one logarithm for many of them
+        for e in range(indptr[i], indptr[i + 1]):
+            y = float(data[e])
+            if y <= 0:
+                continue
+            seen += y
+            mean = n * _dot(profiles_t[indices[e]], v)
+            if not mean > 0:
+                logs = np.inf
+            elif y == 1:
+                product *= mean
+                if product > LARGE or product < SMALL:
+                    logs -= math.log(product)
+                    product = 1.0
+            else:
+                logs += y * math.log(y / mean)
+        logs -= math.log(product)
+        deviances_out[i] = 2 * ((logs - seen) / n + expected)

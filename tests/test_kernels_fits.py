@@ -1,0 +1,178 @@
+"""Standard errors and deviance of spots against dense float64, and the errors against what repeated draws scatter."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from stdeconv_fast.kernels.cpu import fits as kernels
+from stdeconv_fast.kernels.cpu.spots import solve_spots
+from tests.naive import fits as naive
+from tests.problems import SIZES, Tissue, csr_arrays, graph_arrays, make_tissue, spot_arrays
+from tests.tolerances import check
+
+DTYPE = pytest.mark.parametrize("dtype", [np.float32, np.float64])
+SIZE = pytest.mark.parametrize("size", SIZES)
+STRENGTHS = pytest.mark.parametrize(("lambda_spatial", "lambda_ridge"), [(0.0, 1.0), (20.0, 1.0), (100.0, 0.0)])
+
+
+def abundances_of(tissue, dtype):
+    """Abundances with types at 0; from three spots on one spot has none above 0, another only one."""
+    rng = np.random.default_rng(len(tissue.counts))
+    v = (tissue.truth + 0.02) * (rng.random(tissue.truth.shape) < 0.7)
+    if len(v) > 2:
+        v[1] = 0
+        v[2] = 0
+        v[2, -1] = 0.9
+    return v.astype(dtype)
+
+
+def contents_of(tissue):
+    return np.linspace(0.4, 1.6, len(tissue.profiles))
+
+
+def errors_of(tissue, v, contents, lambda_spatial, lambda_ridge, dtype):
+    errors = np.full(v.shape, -7.0)
+    indptr, indices, data, _, profiles_t, _ = spot_arrays(tissue, dtype)
+    degrees = graph_arrays(tissue.attention, dtype)[3]
+    kernels.measure_errors(
+        indptr, indices, data, profiles_t, degrees, contents.astype(dtype), v, 0, len(v), lambda_spatial,
+        lambda_ridge, errors,
+    )  # fmt: skip
+    return errors
+
+
+def deviances_of(tissue, v, dtype):
+    deviances = np.full(len(v), -7.0)
+    kernels.measure_deviance(*spot_arrays(tissue, dtype, weighted=False), v, 0, len(v), deviances)
+    return deviances
+
+
+@DTYPE
+@SIZE
+@STRENGTHS
+def test_errors(size, dtype, lambda_spatial, lambda_ridge):
+    tissue = make_tissue(*SIZES[size])
+    if lambda_ridge == 0:
+        tissue.attention[:] += 0.01 * (1 - np.eye(len(tissue.counts)))  # no spot is left to its counts alone
+    v, contents = abundances_of(tissue, dtype), contents_of(tissue)
+    errors = errors_of(tissue, v, contents, lambda_spatial, lambda_ridge, dtype)
+    expected = naive.measure_errors(tissue, v.astype(float), contents, tissue.attention, lambda_spatial, lambda_ridge)
+    np.testing.assert_array_equal(np.isnan(errors), np.isnan(expected))
+    if len(v) > 1:
+        np.testing.assert_array_equal(np.isnan(errors), v == 0)
+    check("measure_errors", np.nan_to_num(errors), np.nan_to_num(expected), dtype)
+
+
+@DTYPE
+def test_counts_alone_where_they_suffice(dtype):
+    tissue = make_tissue(*SIZES["130 spots"])
+    v, contents = abundances_of(tissue, dtype), np.ones(6)
+    errors = errors_of(tissue, v, contents, 0.0, 0.0, dtype)
+    expected = naive.measure_errors(tissue, v.astype(float), contents, tissue.attention, 0.0, 0.0)
+    np.testing.assert_array_equal(np.isnan(errors), np.isnan(expected))
+    check("measure_errors", np.nan_to_num(errors[:-1]), np.nan_to_num(expected[:-1]), dtype)
+    assert np.isnan(errors[-1]).all()  # without a count nothing is known
+
+
+@DTYPE
+@pytest.mark.parametrize("what", ["one gene", "two types alike"])
+def test_types_that_counts_cannot_tell_apart_have_no_error(dtype, what):
+    tissue = make_tissue(*SIZES["130 spots"])
+    if what == "one gene":
+        tissue.counts[:, 1:] = 0
+    else:
+        tissue.profiles[1] = tissue.profiles[0]
+    v = np.full(tissue.truth.shape, 1 / 6, dtype)
+    assert np.isnan(errors_of(tissue, v, np.ones(6), 0.0, 0.0, dtype)).all()
+    assert np.isfinite(errors_of(tissue, v, np.ones(6), 0.0, 1.0, dtype)).all()
+
+
+@DTYPE
+def test_the_only_type_has_no_error(dtype):
+    tissue = make_tissue(*SIZES["one type"])
+    v = np.full((12, 1), 0.8, dtype)
+    assert (errors_of(tissue, v, np.ones(1), 0.0, 1.0, dtype) == 0).all()
+
+
+def test_errors_are_what_repeated_draws_scatter():
+    """400 draws of one spot, profiles known, no smoothing, no ridge: the standard deviation of the solutions."""
+    rng = np.random.default_rng(3)
+    base = make_tissue(1, 60, 4, seed=5)
+    truth, contents = np.array([0.4, 0.3, 0.2, 0.1]), np.array([0.5, 1.0, 1.5, 1.0])
+    n = 400
+    counts = rng.poisson(3000 * np.tile(truth @ base.profiles, (n, 1))).astype(float)
+    tissue = Tissue(counts, base.profiles, np.ones(60), np.tile(truth, (n, 1)), np.zeros((n, n)))
+    v, spots = np.full((n, 4), 0.25), np.arange(n, dtype=np.int32)
+    solve_spots(
+        *spot_arrays(tissue, np.float64), *graph_arrays(tissue.attention, np.float64), spots, 0, n, 0.0, 1.0, 0.0,
+        0, 60, 0.0, v, np.zeros(n, np.int32),
+    )  # fmt: skip
+    errors = errors_of(tissue, v, contents, 0.0, 0.0, np.float64)
+    assert (v > 0).all()
+    shares = v / contents / (v / contents).sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(shares.std(axis=0) / errors.mean(axis=0), 1.0, atol=0.15)  # 4 times the chance
+
+
+@DTYPE
+def test_order_of_types_and_scale_of_contents_do_not_matter(dtype):
+    tissue = make_tissue(*SIZES["33 types"])
+    v, contents = abundances_of(tissue, dtype), contents_of(tissue)
+    errors = errors_of(tissue, v, contents, 20.0, 1.0, dtype)
+    check("measure_errors", *map(np.nan_to_num, (errors_of(tissue, v, 3 * contents, 20.0, 1.0, dtype), errors)), dtype)
+    order = np.random.default_rng(0).permutation(33)
+    turned = Tissue(tissue.counts, tissue.profiles[order], tissue.gene_weights, tissue.truth, tissue.attention)
+    there = errors_of(turned, np.ascontiguousarray(v[:, order]), contents[order], 20.0, 1.0, dtype)
+    check("measure_errors", np.nan_to_num(there), np.nan_to_num(errors[:, order]), dtype)
+
+
+@DTYPE
+@SIZE
+def test_deviance(size, dtype):
+    tissue = make_tissue(*SIZES[size])
+    v = (0.9 * tissue.truth + 0.1).astype(dtype)
+    deviances = deviances_of(tissue, v, dtype)
+    expected = naive.measure_deviance(tissue, v.astype(float))
+    seen = tissue.counts.sum(axis=1) > 0
+    assert np.isnan(deviances[~seen]).all() and np.isnan(expected[~seen]).all() and (deviances[seen] > 0).all()
+    check("measure_deviance", deviances[seen], expected[seen], dtype)
+
+
+@DTYPE
+def test_deviance_of_many_genes_with_one_count(dtype):
+    """Thousands of single counts, each of them hardly expected, or of them many expected."""
+    rng = np.random.default_rng(0)
+    profiles = np.exp(rng.uniform(-9, -3, (2, 3000)))
+    counts = np.ones((3, 3000))
+    counts[1, ::2] = 0
+    tissue = Tissue(counts, profiles, np.ones(3000), np.zeros((3, 2)), np.zeros((3, 3)))
+    v = np.array([[0.3, 0.7], [1e-8, 1e-9], [20, 50]], dtype)
+    scale = np.array([1, 1, 100])  # of the deviances
+    expected = naive.measure_deviance(tissue, v.astype(float))
+    check("measure_deviance", deviances_of(tissue, v, dtype) / scale, expected / scale, dtype)
+
+
+@DTYPE
+def test_deviance_where_counts_are_as_expected_or_not_at_all(dtype):
+    profiles = np.array([[0.75, 0.25, 0.0], [0.0, 0.5, 0.5]])
+    counts = np.array([[75.0, 25.0, 0.0], [3.0, 1.0, 0.0], [3.0, 1.0, 1.0], [0.0, 0.0, 0.0]])
+    tissue = Tissue(counts, profiles, np.ones(3), np.zeros((4, 2)), np.zeros((4, 4)))
+    v = np.array([[1, 0], [1, 0], [1, 0], [1, 0]], dtype)
+    np.testing.assert_allclose(deviances_of(tissue, v, dtype), [0, 0, np.inf, np.nan], atol=1e-6)
+    assert (deviances_of(tissue, np.zeros_like(v), dtype)[:3] == np.inf).all()  # no type above 0
+
+
+def test_only_the_spots_of_the_range_are_written():
+    tissue = make_tissue(*SIZES["130 spots"])
+    indptr, indices, data = csr_arrays(tissue.counts, np.float64)
+    _, _, _, totals, profiles_t, sums = spot_arrays(tissue, np.float64, weighted=False)
+    degrees = graph_arrays(tissue.attention, np.float64)[3]
+    v = tissue.truth + 0.1
+    outside = np.delete(np.arange(130), np.arange(20, 37))
+    errors, deviances = np.full(v.shape, -7.0), np.full(130, -7.0)
+    kernels.measure_errors(
+        indptr, indices, data, profiles_t, degrees, np.ones(6), v, 20, 37, 20.0, 1.0, errors
+    )
+    kernels.measure_deviance(indptr, indices, data, totals, profiles_t, sums, v, 20, 37, deviances)
+    assert (errors[outside] == -7).all() and (deviances[outside] == -7).all()
+    assert (errors[20:37] > 0).all() and (deviances[20:37] > 0).all()
