@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -188,3 +190,20 @@ def test_as_a_program(tmp_path):
     assert done.returncode == 2 and not done.stdout
     assert done.stderr == "stdeconv-fast: error: SPATIAL.h5ad must be a file; got 'a.h5ad': there is no such file.\n"
     assert call("--version").stdout.startswith("stdeconv-fast ")
+
+
+def test_a_full_disk_is_one_message_and_leaves_no_file(files, monkeypatch, tmp_path):
+    """HDF5 crashes when a disk fills under it: where space is short the file is made in memory and then written."""
+    out = tmp_path / "out.h5ad"
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage._replace(free=0))
+    assert run(files, out, "--quiet").exit_code == 0
+    assert anndata.read_h5ad(out).obsm["stdeconv"].notna().all(axis=None)
+    before = out.read_bytes()
+
+    def full(path, data):
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    refused(run(files, out, "--quiet"), "No space left on device")
+    assert out.read_bytes() == before and sorted(tmp_path.iterdir()) == [out]

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
 KEY = "stdeconv"
+SPARE = 1 << 24  # bytes left free on the disk
 OWN_OPTIONS = {
     "device": "--device", "n_jobs": "--n-jobs", "seed": "--seed", "cell_level": "--cell-level", "progress": "--quiet",
 }  # fmt: skip
@@ -177,7 +178,7 @@ def _write(spots: AnnData, out: str, csv: str | None) -> None:
         part = files.enter_context(atomic_path(out))
         table = files.enter_context(atomic_path(csv)) if csv else None
         try:
-            spots.write_h5ad(part, compression="gzip", compression_opts=1)
+            _write_h5ad(spots, part)
             if table is not None:
                 spots.obsm[KEY].to_csv(table, index_label="spot", float_format="%.6g")
         except (OSError, MemoryError):
@@ -185,6 +186,24 @@ def _write(spots: AnnData, out: str, csv: str | None) -> None:
         except Exception as fault:
             reason = (str(fault).strip() or type(fault).__name__).splitlines()[0]
             raise DataError(f"'{out}' cannot be written: {reason}") from fault
+
+
+def _write_h5ad(spots: AnnData, part: Path) -> None:
+    """Write an h5ad file; by way of memory where the disk may not hold it: HDF5 crashes when a disk fills under it."""
+    import shutil
+
+    packed = {"compression": "gzip", "compression_opts": 1}
+    if shutil.disk_usage(part.parent).free > 1.2 * spots.__sizeof__() + SPARE:
+        spots.write_h5ad(part, **packed)
+        return
+    import h5py
+    from anndata.io import write_elem
+
+    with h5py.File(part.name, "w", driver="core", backing_store=False) as file:
+        write_elem(file, "/", spots, dataset_kwargs=packed)
+        file.flush()
+        image = file.id.get_file_image()
+    part.write_bytes(image)
 
 
 def _summarise(spots: AnnData, out: str, csv: str | None) -> dict[str, Any]:
