@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
-from .errors import DataError, DataTypeError
+from .errors import DataError, DataTypeError, DataWarning
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -155,19 +156,20 @@ def _check(adata_st: Any, adata_sc: Any, call: dict[str, Any]) -> None:
 
 def _write(adata: AnnData, key: str, result: Result, call: dict[str, Any]) -> None:
     # without a name: h5ad files hold no table whose index is called as a column is
-    shares = result.proportions.set_axis(adata.obs_names.rename(None), axis=0)
+    columns = _columns(result.proportions.columns)
+    shares = result.proportions.set_axis(adata.obs_names.rename(None), axis=0).set_axis(columns, axis=1)
     known = result.proportions.notna().all(axis=1).to_numpy()
     codes = np.full(len(shares), -1)
     codes[known] = shares.to_numpy()[known].argmax(axis=1)
     adata.obsm[key] = shares
-    adata.obs[key + "_dominant"] = pd.Categorical.from_codes(codes, categories=shares.columns.astype(str))
+    adata.obs[key + "_dominant"] = pd.Categorical.from_codes(codes, categories=result.proportions.columns.astype(str))
     adata.obs[key + "_status"] = pd.Categorical(result.status.to_numpy().astype(str))
     adata.uns[key + "_params"] = _params(result, call)
     for slot in (adata.obsm, adata.uns):  # of an earlier run
         slot.pop(key + "_cells", None)
     adata.obsm.pop(key + "_se", None)
     if result.standard_errors is not None:
-        adata.obsm[key + "_se"] = result.standard_errors.set_axis(adata.obs_names.rename(None), axis=0)
+        adata.obsm[key + "_se"] = result.standard_errors.set_axis(shares.index, axis=0).set_axis(columns, axis=1)
     if result.fit is not None:
         adata.obs[key + "_deviance"] = result.fit.to_numpy()
     elif key + "_deviance" in adata.obs:
@@ -177,6 +179,21 @@ def _write(adata: AnnData, key: str, result: Result, call: dict[str, Any]) -> No
         adata.uns[key + "_cells"] = {
             "names": result.cells.to_numpy().astype(str), "types": result.cell_types.to_numpy().astype(str),
         }  # fmt: skip
+
+
+def _columns(types: pd.Index) -> list[str]:
+    """Names of the types as columns that h5ad files can hold: "|" for "/", told in a warning."""
+    names = [str(name).replace("/", "|") for name in types]
+    if len(set(names)) < len(names):
+        raise DataError("cell types must differ in more than '/' and '|', as h5ad files hold no '/'. Rename them.")
+    if names != list(types):
+        changed = ", ".join(repr(name) for name in types if "/" in name)
+        warnings.warn(
+            f"h5ad files hold no '/' in names: the columns of {changed} have '|' in its place.",
+            DataWarning,
+            stacklevel=4,
+        )
+    return names
 
 
 def _params(result: Result, call: dict[str, Any]) -> dict[str, Any]:

@@ -70,14 +70,14 @@ KIND_MESSAGES = {
     "Series": ({"spatial": SPATIAL["Gene0"]}, r"got Series\."),
     "text column": (
         {"spatial": SPATIAL.reset_index()},
-        r"`spatial` must hold numbers; got string in column 'index'\. Drop this column, or make it the index",
+        r"`spatial` must hold numbers; got text in column 'index'\. Drop this column, or make it the index",
     ),
-    "column of mixed objects": ({"spatial": SPATIAL.astype(object).assign(a="x", b=1j)}, r"got string in column 'a'"),
+    "column of mixed objects": ({"spatial": SPATIAL.astype(object).assign(a="x", b=1j)}, r"got text in column 'a'"),
     "dates": ({"spatial": SPATIAL.assign(day=pd.Timestamp("2024-01-01"))}, r"got datetime64\[\w+\] in column 'day'"),
     "complex": ({"spatial": SPATIAL.to_numpy() * 1j}, r"`spatial` must hold numbers; got complex128\."),
     "objects": (
         {"spatial": SPATIAL.to_numpy().astype(str).astype(object)},
-        r"`spatial` must hold numbers; got string\.",
+        r"`spatial` must hold numbers; got text\.",
     ),
     "masked": (
         {"spatial": np.ma.masked_array(SPATIAL.to_numpy())},

@@ -145,7 +145,7 @@ def other_counts(table: Table) -> str:
     if adata is None:
         return ""
     option = "layer_st" if role == "spatial" else "layer_sc"
-    layers = sorted(adata.layers, key=lambda name: name != "counts")
+    layers = sorted((name for name in adata.layers if name is not None), key=lambda name: name != "counts")
     for name in layers:
         if table.where != f"{role}.layers[{name!r}]" and _whole(adata.layers[name]):
             return f' {role}.layers[{name!r}] holds whole numbers: pass {option}="{name}".'

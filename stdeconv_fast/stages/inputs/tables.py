@@ -111,12 +111,13 @@ def _remedy(value: Any) -> str:
 def _anndata_matrix(adata: Any, role: str, layer: str | None, option: str) -> Any:
     if layer is None:
         matrix = adata.to_memory().X if adata.isbacked else adata.X
-        remedy = f" Pass {option} to use a layer ({some(adata.layers)})." if len(adata.layers) else ""
+        there = _layers(adata)
+        remedy = f" Pass {option} to use a layer ({some(there)})." if there else ""
         if matrix is None:
             raise DataError(f"`{role}` must hold counts in X; got None.{remedy}")
         return matrix
-    if layer not in adata.layers:
-        there = list(adata.layers)
+    there = _layers(adata)
+    if layer not in there:
         likely = likeliest(str(layer), there, ("counts", "raw_counts", "raw"))
         raise DataError(
             f"{role}.layers must have {layer!r}; got {some(there, 10) or 'no layers'}. "
@@ -175,6 +176,11 @@ def to_csr(matrix: Any, where: str) -> sp.csr_matrix:
     raise DataTypeError(f"`{where}` must be a NumPy array or a SciPy sparse matrix; got {got}")
 
 
+def _layers(adata: Any) -> list[str]:
+    """Names of the layers; since anndata 0.13 X is among them, by the name None."""
+    return [name for name in adata.layers if name is not None]
+
+
 def _by_blocks(read: Any, n_rows: int, n_columns: int) -> sp.csr_matrix:
     step = max(1, BLOCK // n_columns)
     blocks = [sp.csr_matrix(read(slice(start, start + step))) for start in range(0, n_rows, step)]
@@ -191,7 +197,7 @@ def _numbers(values: np.ndarray, where: str) -> np.ndarray:
         if kind == "f" and dtype.itemsize not in (4, 8):
             dtype = np.dtype(np.float32 if dtype.itemsize < 4 else np.float64)
         return values.astype(dtype, copy=False)
-    found = pd.api.types.infer_dtype(values.ravel(), skipna=True) if kind == "O" else str(values.dtype)
+    found = _kind_of_values(values.ravel(), values.dtype)
     if found not in NUMBERS:
         raise DataTypeError(f"`{where}` must hold numbers; got {found}. Pass raw counts without text or dates.")
     missing = pd.isna(values)
@@ -219,6 +225,12 @@ def _demand_sound(matrix: Any, where: str) -> None:
             f"`{where}` must be a sound sparse matrix; got index arrays that point outside of it. The file or the "
             "object is damaged: make it anew."
         )
+
+
+def _kind_of_values(values: Any, dtype: Any) -> str:
+    """What objects are, else the dtype; pandas' names for text ("string", "str") are one."""
+    found = pd.api.types.infer_dtype(values, skipna=True) if pd.api.types.is_object_dtype(dtype) else str(dtype)
+    return "text" if found in ("string", "str") else found
 
 
 def _sparse_to_csr(matrix: Any, where: str) -> sp.csr_matrix:
@@ -252,7 +264,7 @@ def _frame_to_csr(frame: pd.DataFrame, where: str) -> sp.csr_matrix:
         elif pd.api.types.is_numeric_dtype(dtype) and not pd.api.types.is_complex_dtype(dtype):
             kinds[dtype] = np.dtype(getattr(dtype, "subtype", getattr(dtype, "numpy_dtype", dtype)))
     for j, dtype in enumerate(dtypes):
-        found = pd.api.types.infer_dtype(frame.iloc[:, j], skipna=True) if is_object(dtype) else str(dtype)
+        found = _kind_of_values(frame.iloc[:, j], dtype)
         if dtype not in kinds or (is_object(dtype) and found not in NUMBERS):
             raise DataTypeError(
                 f"`{where}` must hold numbers; got {found} in column {str(frame.columns[j])!r}. "
