@@ -18,7 +18,7 @@ from .parallel import Workers, hold_workers
 from .parcels import CellWeights, Inputs, Reference, Result, Strengths
 from .procedures import passes, strengths, uncertainty
 from .settings import Settings
-from .stages import aggregate, graph, reference, refine_cells
+from .stages import aggregate, attention, graph, reference, refine_cells
 from .stages.inputs import read_inputs
 
 log = logging.getLogger("stdeconv_fast")
@@ -146,8 +146,9 @@ def run(inputs: Inputs, settings: Settings, *, device: str = "cpu", reading: flo
         )
         content = known.mrna_content if by_cell else None
         fit = errors = None
-        if settings.loss == "poisson":
-            with clock.stage("fit"):
+        with clock.stage("fit"):
+            roughness = attention.measure_roughness(places, abundances, workers)
+            if settings.loss == "poisson":
                 fit = uncertainty.measure_fit(problem, known, abundances, workers)
         if settings.standard_errors:
             with clock.stage("standard errors"):
@@ -183,7 +184,7 @@ def run(inputs: Inputs, settings: Settings, *, device: str = "cpu", reading: flo
     diagnostics = {
         "n_spots": len(status), "n_spots_used": len(rows), "n_cells": int((inputs.cell_types >= 0).sum()),
         "n_types": len(inputs.types), "n_genes_shared": len(inputs.genes), "n_genes_used": len(kept),
-        "platform_log2_sd": known.platform_log2_sd, "platform": known.platform,
+        "roughness": roughness, "platform_log2_sd": known.platform_log2_sd, "platform": known.platform,
         "abundance": "cells" if by_cell else "mrna", "device": device, "notes": notes,
     }  # fmt: skip
     return Result(

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from stdeconv_fast.parallel import hold_workers
+from stdeconv_fast.parallel import Workers, hold_workers
 from stdeconv_fast.stages import attention as stage
+from stdeconv_fast.stages import graph as places
 from tests.naive import attention as naive
 from tests.problems import dense_of, edge_rows, hexagonal, inside
 from tests.test_graph import link
@@ -110,3 +111,25 @@ def test_no_edges():
     graph = link(hexagonal(1, 1))
     links = attend(graph, np.ones((1, 3)))
     assert len(links.weights) == 0 and links.degrees.tolist() == [0.0]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_roughness_is_gearys_ratio(dtype):
+    """0.5 sum a_ij |x_i - x_j|^2 over sum d_i |x_i|^2, by place; smooth maps are below, a shuffled one is near 1."""
+    rng = np.random.default_rng(0)
+    where = np.argwhere(np.ones((20, 20))).astype(float)
+    workers = Workers(1, None)
+    links = places.link_spots(where, np.zeros(400, np.int32), 6, rng.integers(0, 2**63, 400).astype(np.uint64), workers)
+    smooth = np.stack([where[:, 0] + 1, 40 - where[:, 0]], 1)
+    found = {}
+    for name, values in (("smooth", smooth), ("shuffled", rng.permutation(smooth))):
+        found[name] = stage.measure_roughness(links, values.astype(dtype), workers)
+        alone = stage.attend_by_place(links, np.dtype(np.float64), workers)
+        x = values / values.sum(axis=1, keepdims=True)
+        x = x - x.mean(axis=0)
+        row = np.repeat(np.arange(400), np.diff(alone.indptr))
+        apart = ((x[row] - x[alone.indices]) ** 2).sum(axis=1)
+        expected = 0.5 * (alone.weights * apart).sum() / (alone.degrees[:, None] * x**2).sum()
+        assert found[name] == pytest.approx(expected, rel=1e-4)
+    assert found["smooth"] < 0.05 and 0.9 < found["shuffled"] < 1.1
+    assert np.isnan(stage.measure_roughness(places.no_neighbours(400), smooth, workers))

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from ..kernels.cpu import attention as kernels
+from ..kernels.cpu.laplacian import apply_laplacian
 from ..parallel import Workers
 from ..parcels import Graph
 
@@ -52,6 +53,33 @@ def attend(graph: Graph, abundances: np.ndarray, workers: Workers) -> Graph:
     workers.over(kernels.attend_edges, n, (graph.indptr, graph.place, squares, tau), (directed, row_sums))
     linked = row_sums > 0
     return _symmetrise(graph, directed, 1.0 / row_sums[linked].mean(), dtype, workers)
+
+
+def measure_roughness(graph: Graph, abundances: np.ndarray, workers: Workers) -> float:
+    """How much neighbours differ: 0 where they are alike, about 1 where they are strangers; nan without neighbours.
+
+    Parameters
+    ----------
+    graph : Graph
+    abundances : (n_spots, n_types) float
+        v; judged by its shares.
+
+    Notes
+    -----
+    sum_i x_i . ((D - A) x)_i / sum_i d_i |x_i|^2 with x the shares less their mean over spots and A by place alone:
+    Geary's C over all types at once (Geary 1954).
+    """
+    if not len(graph.indices):
+        return float("nan")
+    links = attend_by_place(graph, abundances.dtype, workers)
+    sums = abundances.sum(axis=1, keepdims=True)
+    shares = np.divide(abundances, sums, out=np.zeros_like(abundances), where=sums > 0)
+    shares -= shares.mean(axis=0, dtype=np.float64).astype(shares.dtype)
+    product = np.empty_like(shares)
+    arrays = (links.indptr, links.indices, links.weights, links.degrees, shares, 1.0)
+    workers.over(apply_laplacian, links.n_spots, arrays, (product,))
+    scale = np.einsum("i,ik,ik->", links.degrees, shares, shares, dtype=np.float64)
+    return float(np.einsum("ik,ik->", shares, product, dtype=np.float64) / scale) if scale > 0 else float("nan")
 
 
 def _symmetrise(graph: Graph, directed: np.ndarray, scale: float, dtype: np.dtype, workers: Workers) -> Graph:
