@@ -168,12 +168,14 @@ def run(inputs: Inputs, settings: Settings, *, device: str = "cpu", reading: flo
     shares = aggregate.to_proportions(abundances, content)
     unexplained = np.isnan(shares).any(axis=1)
     status[rows[unexplained]] = "no type explains the counts"
-    if abs(known.platform_log2_sd - reference.STRONG_PLATFORM) <= reference.BORDERLINE:
+    near = abs(known.platform_log2_sd - reference.STRONG_PLATFORM) <= reference.BORDERLINE
+    if near and "auto" in (settings.platform, settings.abundance):
         notes.append(
-            f"the platform log2 sd is {known.platform_log2_sd:.2f}, near {reference.STRONG_PLATFORM:g}, where the "
-            "handling of gene effects and of mRNA content changes: compare platform= and abundance= settings"
+            f"The platform log2 sd is {known.platform_log2_sd:.2f}, near {reference.STRONG_PLATFORM:g}, where "
+            f"platform='auto' and abundance='auto' change (now {known.platform!r} and "
+            f"{'cells' if by_cell else 'mrna'!r}): set both, and compare."
         )
-        log.info(notes[-1])
+        warnings.warn(notes[-1], DataWarning, stacklevel=3)
     names, types = pd.Index(inputs.spot_names), pd.Index(inputs.types)
 
     def by_spot(values: np.ndarray, columns: Any) -> pd.DataFrame:

@@ -141,3 +141,11 @@ def test_coordinates_are_not_overwritten(tissue):
 def test_wrong_kinds_of_options(tissue):
     with pytest.raises(DataTypeError):
         run(tissue, tune="yes")
+
+
+def test_a_platform_effect_near_the_threshold_is_told():
+    tissue = sd.simulate(200, 200, 4, counts_per_spot=3000, platform_sd=np.log(2), seed=0)
+    with pytest.warns(sd.DataWarning, match=r"The platform log2 sd is \d\.\d\d, near 1, where platform='auto'"):
+        result = run(tissue)
+    assert 0.8 <= result.diagnostics["platform_log2_sd"] <= 1.2
+    run(tissue, platform="pooled", abundance="cells")  # no warning: chosen by hand
