@@ -176,7 +176,7 @@ def run(inputs: Inputs, settings: Settings, *, device: str = "cpu", reading: flo
             f"{'cells' if by_cell else 'mrna'!r}): set both, and compare."
         )
         warnings.warn(notes[-1], DataWarning, stacklevel=3)
-    names, types = pd.Index(inputs.spot_names), pd.Index(inputs.types)
+    names, types, genes = pd.Index(inputs.spot_names), pd.Index(inputs.types), pd.Index(inputs.genes[kept])
 
     def by_spot(values: np.ndarray, columns: Any) -> pd.DataFrame:
         """A table of all spots; NaN in the rows about which nothing can be said."""
@@ -203,13 +203,12 @@ def run(inputs: Inputs, settings: Settings, *, device: str = "cpu", reading: flo
         settings=settings,
         seconds=clock.total(),
         diagnostics=diagnostics,
-        genes=pd.Index(inputs.genes[kept]),
+        genes=genes,
         graph=links,
         standard_errors=None if errors is None else by_spot(errors, types),
         fit=None if fit is None else by_spot(fit.deviances[:, None], ["deviance"])["deviance"],
         gene_fit=None if fit is None else pd.DataFrame(
-            {"observed": fit.observed, "expected": fit.expected, "dispersion": fit.dispersion},
-            index=pd.Index(inputs.genes[kept]),
+            {"observed": fit.observed, "expected": fit.expected, "dispersion": fit.dispersion}, index=genes
         ),
     )  # fmt: skip
 

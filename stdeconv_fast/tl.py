@@ -152,6 +152,9 @@ def _check(adata_st: Any, adata_sc: Any, call: dict[str, Any]) -> None:
             listed = ", ".join(map(repr, there[:10])) + (", ..." if len(there) > 10 else "") or "no columns"
             remedy = f"{name}={close[0]!r}" if close else f"{name} with one of them" if there else f"add it to {table}"
             raise DataError(f"{table}.obs must have the column {wanted!r}; got {listed}. Pass {remedy}.")
+    labels = {str(label) for label in adata_sc.obs[call["cell_type_key"]].unique()}
+    if len({label.replace("/", "|") for label in labels}) < len(labels):
+        raise DataError("cell types must differ in more than '/' and '|', as h5ad files hold no '/'. Rename them.")
 
 
 def _write(adata: AnnData, key: str, result: Result, call: dict[str, Any]) -> None:
@@ -183,9 +186,7 @@ def _write(adata: AnnData, key: str, result: Result, call: dict[str, Any]) -> No
 
 def _columns(types: pd.Index) -> list[str]:
     """Names of the types as columns that h5ad files can hold: "|" for "/", told in a warning."""
-    names = [str(name).replace("/", "|") for name in types]
-    if len(set(names)) < len(names):
-        raise DataError("cell types must differ in more than '/' and '|', as h5ad files hold no '/'. Rename them.")
+    names = [name.replace("/", "|") for name in types]
     if names != list(types):
         changed = ", ".join(repr(name) for name in types if "/" in name)
         warnings.warn(

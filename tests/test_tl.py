@@ -177,3 +177,19 @@ def test_tables_are_refused():
     spots, reference = simulate(20, 40, 3, cells_per_type=5, as_anndata=True)
     with pytest.raises(TypeError, match="`adata_st` must be an AnnData; got DataFrame. Use stdeconv_fast.deconvolve"):
         tl.deconvolve(spots.to_df(), reference, **KEYS)
+
+
+def test_names_that_a_file_cannot_tell_apart_are_refused_before_the_run(monkeypatch):
+    spots, reference = simulate(60, 60, 3, cells_per_type=10, as_anndata=True)
+    names = {"type1": "T/NK cell", "type2": "T|NK cell"}
+    reference.obs["celltype"] = reference.obs["celltype"].cat.rename_categories(names)
+    monkeypatch.setattr("stdeconv_fast.pipeline.run", lambda *given, **more: pytest.fail("the run was started"))
+    with pytest.raises(DataError, match="must differ in more than '/' and '|'"):
+        tl.deconvolve(spots, reference, **KEYS)
+
+
+def test_the_proportions_go_into_obs_as_the_readme_says(done):
+    spots = done[0].copy()
+    P = spots.obsm["stdeconv"]
+    spots.obs[P.columns] = P
+    np.testing.assert_array_equal(spots.obs[list(P.columns)].to_numpy(), P.to_numpy())
