@@ -9,7 +9,7 @@ import pytest
 
 from stdeconv_fast.kernels.cpu import spots as kernels
 from tests.naive import spots as naive
-from tests.problems import SIZES, Tissue, csr_arrays, graph_arrays, make_tissue, spot_arrays
+from tests.problems import SIZES, graph_arrays, make_tissue, spot_arrays
 from tests.tolerances import check, check_below
 
 DTYPE = pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -214,45 +214,3 @@ def test_only_the_spots_of_the_range_are_touched(dtype, loss):
     inside[spots[start:stop]] = True
     assert (v[~inside] == dtype(1 / n_types)).all() and (steps[~inside] == -1).all()
     assert (v[inside] != dtype(1 / n_types)).any(axis=1).all() and (steps[inside] >= 1).all()
-
-
-@DTYPE
-@SIZE
-def test_score_is_the_poisson_log_likelihood(size, dtype):
-    tissue = make_tissue(*SIZES[size])
-    n = len(tissue.counts)
-    indptr, indices, data, totals, profiles_t, sums = spot_arrays(tissue, dtype)
-    v = (0.9 * tissue.truth + 0.1).astype(dtype)
-    scores = np.full(n, np.nan)
-    kernels.score_spots(indptr, indices, data, totals * dtype(0.25), profiles_t, sums, v, 0, n, scores)
-    check("score_spots", scores, naive.score_spots(tissue, 0.25 * tissue.counts.sum(axis=1), v.astype(float)), dtype)
-
-
-def test_a_seen_gene_that_is_not_expected_scores_minus_infinity():
-    profiles = np.array([[1.0, 0.0], [0.0, 1.0]])
-    tissue = Tissue(np.array([[3.0, 1.0], [2.0, 0.0]]), profiles, np.ones(2), np.eye(2), np.zeros((2, 2)))
-    scores = np.zeros(2)
-    v = np.array([[1.0, 0.0], [1.0, 0.0]])
-    kernels.score_spots(*spot_arrays(tissue, np.float64), v, 0, 2, scores)
-    assert scores[0] == -np.inf and np.isfinite(scores[1])
-
-
-@DTYPE
-@SIZE
-def test_sum_excess(size, dtype):
-    tissue = make_tissue(*SIZES[size])
-    n, n_genes = tissue.counts.shape
-    indptr, indices, data = csr_arrays(tissue.counts, dtype)
-    v = (0.9 * tissue.truth + 0.1).astype(dtype)
-    sums = np.zeros(n_genes)
-    totals, profiles_t = tissue.counts.sum(axis=1).astype(dtype), np.ascontiguousarray(tissue.profiles.T, dtype=dtype)
-    for start, stop in ((0, n // 2), (n // 2, n)):
-        kernels.sum_excess(indptr, indices, data, totals, profiles_t, v, start, stop, sums)
-    check("sum_excess", sums, naive.sum_excess(tissue, v.astype(float)), dtype)
-
-
-def test_scores_outside_the_range_stay():
-    tissue = make_tissue(*SIZES["130 spots"])
-    scores = np.full(130, -7.0)
-    kernels.score_spots(*spot_arrays(tissue, np.float64), tissue.truth + 0.1, 20, 37, scores)
-    assert (np.delete(scores, np.arange(20, 37)) == -7.0).all() and (scores[20:37] != -7.0).all()

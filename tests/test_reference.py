@@ -12,7 +12,7 @@ from stdeconv_fast.parallel import hold_workers
 from stdeconv_fast.procedures import passes
 from stdeconv_fast.stages import aggregate, graph, solve_types
 from stdeconv_fast.stages import reference as stage
-from tests.naive import spots as naive
+from tests.naive import fits as naive
 from tests.problems import Tissue, counts_of, make_inputs, square
 from tests.tolerances import check
 

@@ -197,3 +197,50 @@ def measure_deviance(indptr, indices, data, totals, profiles_t, profile_sums, ab
                 logs += y * math.log(y / mean)
         logs -= math.log(product)
         deviances_out[i] = 2 * ((logs - seen) / n + expected)
+
+
+@kernel(fastmath=FAST)
+def score_spots(indptr, indices, data, totals, profiles_t, profile_sums, abundances, start, stop, scores_out):
+    """Poisson log-likelihood of each spot, without the terms of the data alone; overwrites `scores_out`.
+
+    sum_g (y_g ln(n_i mu_g)) - n_i sum_k v_k S_k with mu = B'v. A spot that expects none of a seen gene scores -inf.
+
+    Parameters
+    ----------
+    indptr, indices, data, totals, profiles_t, profile_sums
+        As in `solve_spots`; `totals` times the rate at which these counts were drawn.
+    abundances : (n_spots, n_types) float
+    start, stop : int
+        Range of spots.
+    scores_out : (n_spots,) float64
+    """
+    n_types = profiles_t.shape[1]
+    for i in range(start, stop):
+        score = 0.0
+        for k in range(n_types):
+            score -= float(totals[i]) * abundances[i, k] * profile_sums[k]
+        for e in range(indptr[i], indptr[i + 1]):
+            if data[e] > 0:
+                mean = _dot(profiles_t[indices[e]], abundances[i]) * totals[i]
+                score += data[e] * math.log(mean) if mean > 0 else -np.inf
+        scores_out[i] = score
+
+
+@kernel(fastmath=FAST)
+def sum_excess(indptr, indices, data, totals, profiles_t, abundances, start, stop, sums_out):
+    """Sum y^2 / mu of each gene over the spots where it was seen; adds to `sums_out`.
+
+    Parameters
+    ----------
+    indptr, indices, data, totals, profiles_t, abundances
+        As in `score_spots`, counts without gene weights.
+    start, stop : int
+        Range of spots.
+    sums_out : (n_genes,) float64
+    """
+    for i in range(start, stop):
+        for e in range(indptr[i], indptr[i + 1]):
+            gene = indices[e]
+            mean = _dot(profiles_t[gene], abundances[i]) * totals[i]
+            if mean > 0:
+                sums_out[gene] += float(data[e]) * data[e] / mean

@@ -1,7 +1,5 @@
 """The type level: abundances of the cell types in each spot, one spot at a time, neighbours held."""
 
-import math
-
 import numpy as np
 
 from ..compile import kernel
@@ -13,14 +11,6 @@ INNER_SHARE = 0.01  # the inner sweeps end when no type moves by more than this 
 SHORTENINGS = 12
 LEVEL = 0.1
 LANES = 64  # the non-zeros of a spot are padded to a multiple, so that no vector loop ends in single steps
-
-
-@kernel(fastmath=FAST)
-def _dot(a, b):
-    total = a.dtype.type(0)
-    for t in range(a.shape[0]):
-        total += a[t] * b[t]
-    return total
 
 
 @kernel(fastmath=FAST)
@@ -292,7 +282,10 @@ def solve_spots_gaussian(
         diagonal = lam * degrees[i] + ridge
         _pull_of_neighbours(i, graph_indptr, graph_indices, graph_weights, abundances, lam * kind.type(phi), pull)
         for k in range(n_types):
-            gradient[k] = _dot(gram[k], v) + diagonal * v[k] - products[i, k] - pull[k]
+            product = zero
+            for m in range(n_types):
+                product += gram[k, m] * v[m]
+            gradient[k] = product + diagonal * v[k] - products[i, k] - pull[k]
         steps = 0
         while steps < max_steps:
             steps += 1
@@ -312,50 +305,3 @@ def solve_spots_gaussian(
             if largest < tolerance:
                 break
         steps_out[i] = steps
-
-
-@kernel(fastmath=FAST)
-def score_spots(indptr, indices, data, totals, profiles_t, profile_sums, abundances, start, stop, scores_out):
-    """Poisson log-likelihood of each spot, without the terms of the data alone; overwrites `scores_out`.
-
-    sum_g (y_g ln(n_i mu_g)) - n_i sum_k v_k S_k with mu = B'v. A spot that expects none of a seen gene scores -inf.
-
-    Parameters
-    ----------
-    indptr, indices, data, totals, profiles_t, profile_sums
-        As in `solve_spots`; `totals` times the rate at which these counts were drawn.
-    abundances : (n_spots, n_types) float
-    start, stop : int
-        Range of spots.
-    scores_out : (n_spots,) float64
-    """
-    n_types = profiles_t.shape[1]
-    for i in range(start, stop):
-        score = 0.0
-        for k in range(n_types):
-            score -= float(totals[i]) * abundances[i, k] * profile_sums[k]
-        for e in range(indptr[i], indptr[i + 1]):
-            if data[e] > 0:
-                mean = _dot(profiles_t[indices[e]], abundances[i]) * totals[i]
-                score += data[e] * math.log(mean) if mean > 0 else -np.inf
-        scores_out[i] = score
-
-
-@kernel(fastmath=FAST)
-def sum_excess(indptr, indices, data, totals, profiles_t, abundances, start, stop, sums_out):
-    """Sum y^2 / mu of each gene over the spots where it was seen; adds to `sums_out`.
-
-    Parameters
-    ----------
-    indptr, indices, data, totals, profiles_t, abundances
-        As in `score_spots`, counts without gene weights.
-    start, stop : int
-        Range of spots.
-    sums_out : (n_genes,) float64
-    """
-    for i in range(start, stop):
-        for e in range(indptr[i], indptr[i + 1]):
-            gene = indices[e]
-            mean = _dot(profiles_t[gene], abundances[i]) * totals[i]
-            if mean > 0:
-                sums_out[gene] += float(data[e]) * data[e] / mean

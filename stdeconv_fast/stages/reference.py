@@ -8,7 +8,7 @@ import numpy as np
 
 from ..draws import keys_of
 from ..kernels.cpu import counts as kernels
-from ..kernels.cpu.spots import sum_excess
+from ..kernels.cpu.fits import sum_excess
 from ..parallel import Workers
 from ..parcels import Counts, Inputs, Reference
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ..kernels.cpu import spots as kernels
+from ..kernels.cpu.fits import score_spots
 from ..parallel import HEAVY, LIGHT, Workers
 from ..parcels import Counts, Graph, Reference
 
@@ -179,5 +180,5 @@ def score(problem: Problem, test: np.ndarray, rate: float, abundances: np.ndarra
     totals = counts.totals * problem.profiles_t.dtype.type(rate)
     arrays = (counts.indptr, counts.indices, held_out, totals, problem.profiles_t, problem.profile_sums, abundances)
     scores = np.empty(counts.n_spots)
-    workers.over(kernels.score_spots, counts.n_spots, arrays, (scores,), LIGHT // 4)
+    workers.over(score_spots, counts.n_spots, arrays, (scores,), LIGHT // 4)
     return float(scores.sum() / max(held_out.sum(dtype=np.float64), 1e-300))

@@ -81,23 +81,3 @@ def solve_spots_gaussian(products, gram, attention, lambda_spatial, phi, lambda_
     graph = lambda_spatial * (np.diag(attention.sum(axis=1)) - phi * attention) + lambda_ridge * np.eye(n)
     root = cholesky(np.kron(np.eye(n), gram) + np.kron(graph, np.eye(k)), lower=True)
     return nnls(root.T, solve_triangular(root, products.ravel(), lower=True), maxiter=30 * n * k)[0].reshape(n, k)
-
-
-def score_spots(tissue, totals, abundances):
-    """sum_g w_g (y ln mu - mu) of each spot; a seen gene that is not expected gives -inf."""
-    mu = totals[:, None] * (abundances @ tissue.profiles)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        logs = np.where(tissue.counts > 0, tissue.counts * np.log(mu), 0)
-    return (tissue.gene_weights * (logs - mu)).sum(axis=1)
-
-
-def sum_excess(tissue, abundances):
-    """sum_i y^2 / mu of each gene."""
-    mu = tissue.counts.sum(axis=1, keepdims=True) * (abundances @ tissue.profiles)
-    return np.where(tissue.counts > 0, tissue.counts**2 / np.where(mu > 0, mu, np.inf), 0).sum(axis=0)
-
-
-def dispersion(tissue, abundances):
-    """phi_g = mean_i (y - mu)^2 / mu, zeros included."""
-    mu = tissue.counts.sum(axis=1, keepdims=True) * (abundances @ tissue.profiles)
-    return ((tissue.counts - mu) ** 2 / mu).mean(axis=0)
