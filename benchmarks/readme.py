@@ -2,8 +2,9 @@
 
 python benchmarks/readme.py [--check]
 
-Make the numbers first: benchmarks/accuracy.py, attention.py and growth.py, each with --json. With --check nothing is
-written; the exit code is 1 where README.md and the numbers differ.
+Make the numbers first: accuracy.py, attention.py, growth.py, peers.py, at_scale.py, widths.py, roofline.py and
+cold_start.py in benchmarks/, each with --json. With --check
+nothing is written; the exit code is 1 where README.md and the numbers differ.
 """
 
 from __future__ import annotations
@@ -100,7 +101,85 @@ def growth() -> str:
     return _table(["bins", *names, "total s", "peak MB"], out)
 
 
-BLOCKS = {"accuracy": accuracy, "thinned": thinned, "domains": domains, "growth": growth}
+def peers() -> str:
+    """Wall, CPU and peak memory of whole processes and Pearson, ours and flashdeconv, by kind and number of spots."""
+    out = []
+    for entry in _load("peers"):
+        ours, peer, scores = entry["tools"]["ours"], entry["tools"].get("flashdeconv"), entry["scores"]
+        kind = {"hd": "bins, 320 counts", "visium": "spots, 5,000 counts"}[entry["kind"]]
+        pair = [
+            (f"{row['wall']:.1f}", f"{row['peak_mb']:,.0f}") if row and row["status"] == "ok" else ("failed", "-")
+            for row in (ours, peer)
+        ]
+        ratios = [entry["ratios"][key] for key in ("wall_above", "cpu_above")]
+        pearson = [scores[name]["pearson"] if name in scores else None for name in ("ours", "flashdeconv")]
+        out.append(
+            [kind, f"{entry['n']:,}", pair[0][0], pair[1][0]]
+            + ["-" if value is None else f"{value:.1f}" for value in ratios]
+            + [pair[0][1], pair[1][1], " / ".join("-" if value is None else f"{value:.3f}" for value in pearson)]
+        )
+    head = ["tissue", "spots", "ours, s", "flashdeconv, s", "times faster above the floor", "times less CPU above it"]
+    return _table([*head, "ours, peak MB", "flashdeconv, peak MB", "Pearson, ours / flashdeconv"], out)
+
+
+def at_scale() -> str:
+    """What the runs in pieces showed: one row a promise, with the time and memory of the large one."""
+    found, out = _load("at_scale"), []
+    if "tiled" in found:
+        large = found["tiled"]
+        disk = (large["input_mb"] + large["work_mb"]) / 1024
+        out.append([
+            f"{large['n']:,} bins from zarr, {large['tiles']} tiles, 2 cores",
+            f"{large['wall'] / 60:.1f} min, {large['tree_mb']:,.0f} MB in all processes together, "
+            f"{disk:.1f} GB of disk with the input; Pearson {large['pearson']:.3f}",
+        ])  # fmt: skip
+    for name in ("cluster", "restart"):
+        for text in found.get(name, {}).get("promises", ()):
+            out.append([f"{found[name]['n']:,} bins", text])
+    return _table(["run", "found"], out)
+
+
+def widths() -> str:
+    """Microseconds a bin by number of types and by number of genes."""
+    found, out = _load("widths"), []
+    for by, name in (("types", "n_types"), ("genes", "n_genes")):
+        for row in found[by]["rows"]:
+            each = 1e6 / row["n_spots"]
+            out.append(
+                [by, f"{row[name]:,}", f"{row['n_genes_used']:,}", f"{row['kept_non_zeros'] / row['n_spots']:.0f}"]
+                + [f"{row['seconds'][stage] * each:.0f}" for stage in ("first fit", "passes", "total")]
+            )
+    head = ["width", "number", "genes used", "kept non-zeros a bin", "first fit, us a bin", "passes, us a bin"]
+    return _table([*head, "total, us a bin, one thread"], out)
+
+
+def roofline() -> str:
+    """Seconds by stage, and the part of the machine's bandwidth and arithmetic that they come to."""
+    found = _load("roofline")
+    rates = found["machine"][str(found["n_jobs"])]
+    out = [
+        [row["stage"], f"{row['seconds']:.2f}", f"{row['gb_s']:.2f}", f"{row['of_bandwidth']:.1%}",
+         f"{row['gflop_s']:.1f}", f"{row['of_arithmetic']:.1%}"]
+        for row in found["stages"]
+    ]  # fmt: skip
+    head = [f"{found['sizes']['n_spots']:,} bins, {found['n_jobs']} thread", "s", "GB/s, at least"]
+    head += [f"of {rates['gb_s']:.0f} GB/s", "GFLOP/s, at least", f"of {rates['gflop_s']:.0f} GFLOP/s"]
+    return _table(head, out)
+
+
+def cold_start() -> str:
+    """Seconds of whole processes, with and without compiled kernels on disk."""
+    out = []
+    for row in _load("cold_start")["rows"]:
+        own = row["in_deconvolve"]
+        out.append([row["what"], f"{row['seconds']:.2f}", "-" if own is None else f"{own:.2f}"])
+    return _table(["a process of its own, 1,000 bins", "seconds", "of these in deconvolve"], out)
+
+
+BLOCKS = {
+    make.__name__: make
+    for make in (accuracy, thinned, domains, peers, at_scale, growth, widths, roofline, cold_start)
+}
 
 
 def filled(text: str) -> str:
@@ -109,7 +188,11 @@ def filled(text: str) -> str:
         pattern = re.compile(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
         if not pattern.search(text):
             raise SystemExit(f"README.md has no block {name}")
-        text = pattern.sub(lambda match, make=make: match[1] + make() + "\n" + match[2], text)
+        try:
+            table = make()
+        except FileNotFoundError:
+            table = f"Not measured yet: benchmarks/results/{name}.json is missing."
+        text = pattern.sub(lambda match, table=table: match[1] + table + "\n" + match[2], text)
     return text
 
 

@@ -9,8 +9,9 @@ import numpy as np
 from stdeconv_fast.parallel import Workers
 from stdeconv_fast.parcels import Counts, Graph, Inputs, Reference
 from stdeconv_fast.procedures import passes
+from stdeconv_fast.procedures.pieces import Whole
 from stdeconv_fast.settings import Settings
-from stdeconv_fast.stages import graph, reference, solve_types
+from stdeconv_fast.stages import graph, ingest, reference
 from stdeconv_fast.stages.inputs import read_inputs
 
 
@@ -33,26 +34,31 @@ def prepare(tissue, workers: Workers, dtype: str = "float32") -> Prepared:
         tissue.spots, tissue.reference, tissue.coordinates, tissue.cell_types, settings=Settings(progress=False)
     )
     profiles = reference.average_types(inputs, workers)
-    rows = np.flatnonzero(inputs.spot_status == "ok")
-    totals = reference.total_genes(inputs, rows, workers)
-    kept = reference.choose_genes(profiles, totals)
+    counts, kept, totals, rows = read_counts(inputs, profiles, workers, dtype)
     known = reference.fit_reference(profiles, kept, totals, "auto")
-    counts = reference.gather_counts(inputs, rows, kept, np.dtype(dtype), workers)
     keys = graph.spot_keys(inputs.coordinates[rows], counts.totals, 0)
     places = graph.link_spots(inputs.coordinates[rows], inputs.sections[rows], 6, keys, workers)
     return Prepared(inputs, profiles, known, counts, places, reference.gene_keys(profiles, totals, kept, 0), keys)
 
 
-def solve(prepared: Prepared, workers: Workers, n_attention: int = 3, settled: float = passes.SETTLED) -> np.ndarray:
-    """The type level from a cold start: every spot alone, one pass by place, then passes with attention.
+def read_counts(inputs: Inputs, profiles: reference.Profiles, workers: Workers, dtype: str = "float32") -> tuple:
+    """One pass over the counts: those of the kept genes, these genes, their totals, the spots used."""
+    source = ingest.InMemory(inputs.spots)
+    candidates = reference.choose_candidates(profiles)
+    gene_map = ingest.map_genes(source.shape[1], inputs.spot_genes[candidates])
+    read = ingest.reader(source, inputs.spot_status == "ok", gene_map)
+    blocks = workers.each(read, source.cut(ingest.IN_MEMORY))
+    totals = np.sum([block.sums for block in blocks], axis=0)[inputs.spot_genes]
+    kept = reference.choose_genes(profiles, totals)
+    renumber = ingest.map_genes(len(candidates), np.searchsorted(candidates, kept))
+    rows = np.flatnonzero(np.concatenate([block.totals for block in blocks]))
+    return ingest.join_blocks(blocks, len(kept), renumber, np.dtype(dtype), workers), kept, totals, rows
 
-    With `settled=0` no pass ends early.
-    """
-    counts = prepared.counts
-    problem = solve_types.pose(counts, prepared.known, "poisson")
-    abundances = solve_types.start_evenly(problem)
-    solve_types.solve_alone(problem, abundances, graph.no_neighbours(counts.n_spots), 1.0, workers)
-    passes.alternate(
-        problem, abundances, prepared.places, 50.0, 1.0, 1.0, 1 + n_attention, True, workers, settled=settled
-    )
+
+def solve(prepared: Prepared, workers: Workers, n_attention: int = 3, limit: float = passes.SETTLED) -> np.ndarray:
+    """The type level from a cold start: every spot alone, one pass by place, then passes with attention."""
+    pieces = Whole(prepared.counts, workers)
+    pieces.pose(prepared.known, "poisson")
+    abundances = pieces.solve_alone(1.0, passes.ROUGH)
+    passes.alternate(pieces, abundances, prepared.places, 50.0, 1.0, 1.0, 1 + n_attention, True, workers, limit=limit)
     return abundances

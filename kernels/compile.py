@@ -39,6 +39,10 @@ def kernel(function: Callable | None = None, /, **options: Any) -> Callable:
 
     The cache notices an edit of the kernel's own file only. A kernel and the compiled helpers that it calls
     therefore live in one file.
+
+    A helper that adds up floats in an order of the compiler's choice (``fastmath``) is given ``inline="always"``:
+    else each kernel that calls it brings a copy of its own, and which one a process uses, and so the last bits, hangs
+    on whether the kernels were compiled in it or read from disk.
     """
     settings = {"nogil": True, "error_model": "numpy", **options}
 

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from . import io, pl, tl
     from .attention_regression_deconv import AttentionRegressionDeconv
     from .errors import DataError, DataTypeError, DataWarning, DeviceError
+    from .io.stores import open_spots
     from .parcels import Result
     from .pipeline import deconvolve
     from .scoring import evaluate
@@ -31,6 +32,7 @@ __all__ = [
     "deconvolve",
     "evaluate",
     "io",
+    "open_spots",
     "pl",
     "simulate",
     "tl",
@@ -45,6 +47,7 @@ _HOMES = {
     "Result": "parcels",
     "Settings": "settings",
     "deconvolve": "pipeline",
+    "open_spots": "io.stores",
     "evaluate": "scoring",
     "simulate": "tissue",
 }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     import numpy as np
@@ -13,14 +13,31 @@ if TYPE_CHECKING:
     from .settings import Settings
 
 
+class SpotSource(Protocol):
+    """Raw counts of spots, all genes, that are read by blocks of rows; may be handed to other processes.
+
+    `shape` is (n_spots, n_genes), `where` its name in messages. `cut(most_entries)` gives ranges of rows (start,
+    stop) that hang on the data alone; `read(start, stop)` a csr_matrix of these rows.
+    """
+
+    shape: tuple[int, int]
+    where: str
+    obs_names: pd.Index
+    var_names: pd.Index
+
+    def cut(self, most_entries: int) -> list[tuple[int, int]]: ...
+
+    def read(self, start: int, stop: int) -> csr_matrix: ...
+
+
 @dataclass(frozen=True)
 class Inputs:
     """Checked input of one run.
 
     Attributes
     ----------
-    spots : csr_matrix, (n_spots, n_spatial_genes)
-        Raw counts, all genes, in the caller's order and dtype.
+    spots : csr_matrix or SpotSource, (n_spots, n_spatial_genes)
+        Raw counts, all genes, in the caller's order and dtype. A source is read, and its values are checked, later.
     reference : csr_matrix, (n_cells, n_reference_genes)
         Raw counts, all genes.
     coordinates : ndarray of float64, (n_spots, 2 or 3)
@@ -45,7 +62,7 @@ class Inputs:
         The warnings that were given.
     """
 
-    spots: csr_matrix
+    spots: csr_matrix | SpotSource
     reference: csr_matrix
     coordinates: np.ndarray
     sections: np.ndarray
@@ -69,12 +86,12 @@ class Counts:
     Attributes
     ----------
     indptr : ndarray of int64, (n_spots + 1,)
-    indices : ndarray of int32, (nnz,)
+    indices : ndarray of uint16 or int32, (nnz,)
         Kept gene of each entry.
-    data : ndarray of float, (nnz,)
-        Counts, > 0.
+    data : ndarray of uint16 or float, (nnz,)
+        Counts, > 0; two bytes where all are whole and below 65,536.
     totals : ndarray of float, (n_spots,)
-        Counts of each spot over the kept genes, n_i.
+        Counts of each spot over the kept genes, n_i, in the working dtype.
     n_genes : int
     """
 
@@ -87,6 +104,11 @@ class Counts:
     @property
     def n_spots(self) -> int:
         return len(self.indptr) - 1
+
+    @property
+    def dtype(self) -> np.dtype:
+        """The working dtype."""
+        return self.totals.dtype
 
 
 @dataclass(frozen=True)
@@ -129,6 +151,7 @@ class Graph:
     ----------
     indptr : ndarray of int64, (n_spots + 1,)
     indices : ndarray of int32, (n_edges,)
+        By the keys of the neighbours within a row, so that sums over them do not depend on the order of the spots.
     reverse : ndarray of int64, (n_edges,)
         Position of the edge j -> i for the edge i -> j.
     place : ndarray of float64, (n_edges,)
@@ -153,6 +176,11 @@ class Graph:
     @property
     def n_spots(self) -> int:
         return len(self.indptr) - 1
+
+    @property
+    def dtype(self) -> np.dtype:
+        """The working dtype."""
+        return self.totals.dtype
 
 
 @dataclass(frozen=True, repr=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
 import warnings
 from collections.abc import Iterator
@@ -13,10 +14,10 @@ import numpy as np
 import pandas as pd
 
 from .backend import choose_device
-from .errors import DataError, DataWarning
+from .errors import DataWarning
 from .parallel import Workers, hold_workers
-from .parcels import CellWeights, Inputs, Reference, Result, Strengths
-from .procedures import passes, strengths, uncertainty
+from .parcels import CellWeights, Inputs, Reference, Result, SpotSource, Strengths
+from .procedures import in_pieces, passes, strengths
 from .settings import Settings
 from .stages import aggregate, attention, graph, reference, refine_cells
 from .stages.inputs import read_inputs
@@ -34,14 +35,19 @@ def deconvolve(
     layer_st: str | None = None,
     layer_sc: str | None = None,
     spatial_key: str = "spatial",
+    spots: SpotSource | None = None,
+    tiles: int | None = None,
+    work_folder: str | os.PathLike[str] | None = None,
+    resume: bool = False,
+    keep_work: bool = False,
     **settings: Any,
 ) -> Result:
     """Estimate the cell-type composition of every spot.
 
     Parameters
     ----------
-    spatial : DataFrame, ndarray, sparse matrix or AnnData, (n_spots, n_genes)
-        Raw counts.
+    spatial : DataFrame, ndarray, sparse matrix, AnnData or SpotStore, (n_spots, n_genes)
+        Raw counts. Those of a store (`stdeconv_fast.open_spots`) are read by blocks and never held whole.
     reference : DataFrame, ndarray, sparse matrix or AnnData, (n_cells, n_genes)
         Raw counts.
     coordinates : DataFrame or array, (n_spots, 2 or 3), optional
@@ -53,6 +59,19 @@ def deconvolve(
     layer_st, layer_sc : str, optional
         Layers of the AnnData objects that hold the counts.
     spatial_key : str
+    spots : SpotSource, optional
+        Where the counts of the spots are read from; `spatial` is then an AnnData without X.
+    tiles : int, optional
+        Cut the tissue into about so many tiles, whose counts stay on disk and are solved as jobs of joblib, where
+        ``joblib.parallel_config`` says (threads, processes, a dask cluster). Proportions agree with those of a whole
+        run to 1e-3. By default the tissue is solved whole, and with `work_folder` in tiles of about 100,000 spots.
+    work_folder : path, optional
+        Where tiles keep what they have done, so that a run that was killed can be resumed; empty or not there yet. It
+        is removed when the run is done. By default a temporary folder, where there are tiles.
+    resume : bool
+        Go on with the run that `work_folder` holds.
+    keep_work : bool
+        Leave the work folder as it is at the end: until the result is safe on disk, say.
     **settings
         Fields of `stdeconv_fast.Settings`.
 
@@ -70,14 +89,25 @@ def deconvolve(
     started = time.perf_counter()
     chosen = Settings.make(**settings)
     device = choose_device(chosen.device)
+    if hasattr(spatial, "without_counts"):
+        spots, spatial = spatial, spatial.without_counts(spatial_key)
     inputs = read_inputs(
         spatial, reference, coordinates, cell_types,
-        sections=sections, layer_st=layer_st, layer_sc=layer_sc, spatial_key=spatial_key, settings=chosen,
+        sections=sections, layer_st=layer_st, layer_sc=layer_sc, spatial_key=spatial_key, spots=spots, settings=chosen,
     )  # fmt: skip
-    return run(inputs, chosen, device=device, reading=time.perf_counter() - started)
+    reading = time.perf_counter() - started
+    with in_pieces.open_tiling(inputs, chosen, tiles, work_folder, resume, keep_work) as tiling:
+        return run(inputs, chosen, device=device, reading=reading, tiling=tiling)
 
 
-def run(inputs: Inputs, settings: Settings, *, device: str = "cpu", reading: float = 0.0) -> Result:
+def run(
+    inputs: Inputs,
+    settings: Settings,
+    *,
+    device: str = "cpu",
+    reading: float = 0.0,
+    tiling: in_pieces.Tiling | None = None,
+) -> Result:
     """Run the model on checked input.
 
     Parameters
@@ -88,6 +118,8 @@ def run(inputs: Inputs, settings: Settings, *, device: str = "cpu", reading: flo
         What `backend.choose_device` said.
     reading : float
         Seconds that reading and checking took.
+    tiling : Tiling, optional
+        How the tissue is cut; None: solved whole.
     """
     clock = Clock(settings.progress, reading)
     dtype = np.dtype(settings.dtype)
@@ -96,38 +128,30 @@ def run(inputs: Inputs, settings: Settings, *, device: str = "cpu", reading: flo
     with hold_workers(settings.n_jobs) as workers:
         with clock.stage("reference"):
             profiles = reference.average_types(inputs, workers)
-            rows = np.flatnonzero(status == "ok")
-            gene_totals = reference.total_genes(inputs, rows, workers)
-            kept = _enough(reference.choose_genes(profiles, gene_totals), inputs, notes)
-            _every_type_seen(profiles, kept, inputs)
-            known = reference.fit_reference(profiles, kept, gene_totals, settings.platform)
         with clock.stage("counts"):
-            counts = reference.gather_counts(inputs, rows, kept, dtype, workers)
-            seen = counts.totals > 0
-            if not seen.all():
-                status[rows[~seen]] = "no counts in the genes used"
-                rows = rows[seen]
-                counts = graph.take_spots(counts, np.flatnonzero(seen))
-            if not len(rows):
-                raise DataError("spatial must have counts in the genes shared with the reference; got none.")
+            pieces, kept, gene_totals, rows, whole = in_pieces.read_counts(
+                inputs, profiles, settings, status, notes, workers, tiling
+            )
+            known = reference.fit_reference(profiles, kept, gene_totals, settings.platform)
         with clock.stage("graph"):
             coordinates, sections = inputs.coordinates[rows], inputs.sections[rows]
             gene_keys = reference.gene_keys(profiles, gene_totals, kept, settings.seed)
-            keys = graph.spot_keys(coordinates, counts.totals, settings.seed)
-            keys = graph.tell_apart(keys, counts, gene_keys, workers)
+            keys = graph.spot_keys(coordinates, pieces.totals, settings.seed)
+            keys = graph.tell_apart(keys, pieces.take, gene_keys, workers)
             places = graph.link_spots(coordinates, sections, settings.k_neighbors, keys, workers)
+            pieces.link(places)
         with clock.stage("first fit"):
             if known.platform == "joint":
-                known = passes.fit_platform(counts, known, coordinates, sections, keys, workers)
-            known, problem, abundances = passes.first_fit(
-                counts, known, settings.loss, settings.lambda_ridge, workers
+                known = passes.fit_platform(pieces, known, coordinates, sections, keys, workers)
+            known, abundances = passes.first_fit(
+                pieces, known, settings.loss, settings.lambda_ridge, keys, workers
             )
         with clock.stage("tuning"):
             if settings.lambda_spatial == 0 or not len(places.indices):
                 chosen = Strengths(0.0, settings.phi, False)
-            elif settings.tune and inputs.integer_counts:
+            elif settings.tune and whole:
                 chosen = strengths.choose_strengths(
-                    counts, known, places, coordinates, sections, keys, gene_keys,
+                    pieces.take, known, places, coordinates, sections, keys, gene_keys,
                     loss=settings.loss, phi=settings.phi, lambda_ridge=settings.lambda_ridge,
                     listen=settings.attention and settings.n_iter > 1, workers=workers,
                 )  # fmt: skip
@@ -138,9 +162,11 @@ def run(inputs: Inputs, settings: Settings, *, device: str = "cpu", reading: flo
             links = places
             if strength > 0:
                 links = passes.alternate(
-                    problem, abundances, places, strength, chosen.phi, settings.lambda_ridge, settings.n_iter,
+                    pieces, abundances, places, strength, chosen.phi, settings.lambda_ridge, settings.n_iter,
                     settings.attention, workers, tick,
                 )  # fmt: skip
+            else:
+                pieces.finish_alone(abundances, settings.lambda_ridge)
         by_cell = settings.abundance == "cells" or (
             settings.abundance == "auto" and known.platform_log2_sd < reference.STRONG_PLATFORM
         )
@@ -149,18 +175,16 @@ def run(inputs: Inputs, settings: Settings, *, device: str = "cpu", reading: flo
         with clock.stage("fit"):
             roughness = attention.measure_roughness(places, abundances, workers)
             if settings.loss == "poisson":
-                fit = uncertainty.measure_fit(problem, known, abundances, workers)
+                fit = pieces.measure_fit(known, abundances)
         if settings.standard_errors:
             with clock.stage("standard errors"):
-                errors = uncertainty.estimate_errors(
-                    problem, abundances, links, strength, settings.lambda_ridge, content, workers
-                )
+                errors = pieces.estimate_errors(abundances, links, strength, settings.lambda_ridge, content)
         cells = None
         if settings.cell_level:
             turns = 2 if strength > 0 else 1
             with clock.stage("cells", turns * len(rows)) as tick:
                 fixed = {
-                    "counts": counts, "graph": links, "abundances": abundances, "lambda_spatial": strength,
+                    "counts": pieces.take(None), "graph": links, "abundances": abundances, "lambda_spatial": strength,
                     "tick": tick,
                 }  # fmt: skip
                 cells = _refine(inputs, settings, profiles, known, gene_keys, fixed, workers)
@@ -180,7 +204,8 @@ def run(inputs: Inputs, settings: Settings, *, device: str = "cpu", reading: flo
 
     def by_spot(values: np.ndarray, columns: Any) -> pd.DataFrame:
         """A table of all spots; NaN in the rows about which nothing can be said."""
-        values = np.where(unexplained[:, None], np.nan, values)
+        if unexplained.any():
+            values = np.where(unexplained[:, None], np.nan, values)
         return pd.DataFrame(aggregate.lay_out(values, rows, len(status)), index=names, columns=columns)
 
     diagnostics = {
@@ -211,29 +236,6 @@ def run(inputs: Inputs, settings: Settings, *, device: str = "cpu", reading: flo
             {"observed": fit.observed, "expected": fit.expected, "dispersion": fit.dispersion}, index=genes
         ),
     )  # fmt: skip
-
-
-def _enough(kept: np.ndarray, inputs: Inputs, notes: list[str]) -> np.ndarray:
-    """The kept genes; a clear error where both tables share none with counts."""
-    if not len(kept):
-        raise DataError(
-            f"spatial and reference must share genes with counts in both; got none of {len(inputs.genes)} shared "
-            "genes. Check that both tables are of the same tissue and species."
-        )
-    if len(kept) < len(inputs.types):
-        notes.append(f"{len(kept)} genes tell {len(inputs.types)} types apart: expect mixed-up types")
-        warnings.warn(notes[-1], DataWarning, stacklevel=4)
-    return kept
-
-
-def _every_type_seen(profiles: reference.Profiles, kept: np.ndarray, inputs: Inputs) -> None:
-    """A clear error where a type has no count in the genes used: nothing could be said of it."""
-    unseen = [name for name, seen in zip(inputs.types, profiles.means[:, kept].any(axis=1), strict=True) if not seen]
-    if unseen:
-        raise DataError(
-            f"reference must have counts of every type in the genes used; got none of "
-            f"{', '.join(map(repr, unseen))} in {len(kept):,} genes. Pass exclude_types={unseen!r}."
-        )
 
 
 def _refine(

@@ -13,7 +13,7 @@ from .errors import DataError, DataTypeError, DataWarning
 if TYPE_CHECKING:
     from anndata import AnnData
 
-    from .parcels import Result
+    from .parcels import Result, SpotSource
 
 CELLS_PER_TYPE = 100  # default of max_cells_per_type here, where the cell level is asked for
 
@@ -32,6 +32,7 @@ def deconvolve(
     n_jobs: int | None = -1,
     seed: int = 0,
     copy: bool = False,
+    spots: SpotSource | None = None,
     **settings: Any,
 ) -> AnnData | None:
     """Estimate the cell-type composition of every spot and write it into the AnnData.
@@ -39,7 +40,8 @@ def deconvolve(
     Parameters
     ----------
     adata_st : AnnData, (n_spots, n_genes)
-        Raw counts of the spots, with coordinates in ``obsm[spatial_key]``. A view becomes an object of its own.
+        Raw counts of the spots, with coordinates in ``obsm[spatial_key]``. A view becomes an object of its own. In
+        backed mode the counts are read by blocks and never held whole.
     adata_sc : AnnData, (n_cells, n_genes)
         Raw counts of the reference cells; never changed.
     cell_type_key : str
@@ -58,6 +60,8 @@ def deconvolve(
     seed : int >= 0
     copy : bool
         Write into a copy and return it.
+    spots : SpotStore, optional
+        Where the counts are read from (`stdeconv_fast.open_spots`); `adata_st` needs no X then.
     **settings
         Fields of `stdeconv_fast.Settings`. With ``cell_level=True``, `max_cells_per_type` is 100 unless given.
 
@@ -107,10 +111,14 @@ def deconvolve(
         settings.setdefault("max_cells_per_type", CELLS_PER_TYPE)
     if isinstance(settings.get("exclude_types"), np.ndarray):  # as it comes back from a file
         settings["exclude_types"] = settings["exclude_types"].tolist()
+    if spots is None and adata_st.isbacked and not adata_st.is_view:
+        from .io.stores import open_spots
+
+        spots = open_spots(adata_st, layer_st)
     result = pipeline.deconvolve(
         adata_st, adata_sc, None, cell_type_key,
-        sections=sample_key, layer_st=layer_st, layer_sc=layer_sc, spatial_key=spatial_key,
-        device=device, n_jobs=n_jobs, seed=seed, **settings,
+        sections=sample_key, layer_st=layer_st if spots is None else None, layer_sc=layer_sc, spatial_key=spatial_key,
+        spots=spots, device=device, n_jobs=n_jobs, seed=seed, **settings,
     )  # fmt: skip
     if copy:
         adata_st = adata_st.to_memory() if adata_st.isbacked else adata_st.copy()

@@ -62,8 +62,21 @@ def csr_arrays(dense: np.ndarray, dtype, indptr_dtype=np.int64) -> tuple[np.ndar
     return matrix.indptr.astype(indptr_dtype), matrix.indices.astype(np.int32), matrix.data.astype(dtype)
 
 
-def spot_arrays(tissue: Tissue, dtype, weighted: bool = True) -> tuple[np.ndarray, ...]:
-    """(indptr, indices, data, totals, profiles_t, profile_sums) of `solve_spots`."""
+def spot_arrays(tissue: Tissue, dtype, narrow: bool = False) -> tuple[np.ndarray, ...]:
+    """(indptr, indices, data, gene_weights, totals, profiles_t, profile_sums) of `solve_spots`.
+
+    `narrow`: counts and genes in two bytes each.
+    """
+    indptr, indices, data = csr_arrays(tissue.counts, np.uint16 if narrow else dtype)
+    return (
+        indptr, indices.astype(np.uint16) if narrow else indices, data, tissue.gene_weights.astype(dtype),
+        tissue.counts.sum(axis=1).astype(dtype), np.ascontiguousarray(tissue.profiles.T, dtype=dtype),
+        (tissue.profiles @ tissue.gene_weights).astype(dtype),
+    )  # fmt: skip
+
+
+def score_arrays(tissue: Tissue, dtype, weighted: bool = True) -> tuple[np.ndarray, ...]:
+    """(indptr, indices, data, totals, profiles_t, profile_sums) of `score_spots` and `measure_deviance`."""
     weights = tissue.gene_weights if weighted else np.ones_like(tissue.gene_weights)
     return (
         *csr_arrays(tissue.counts * weights, dtype), tissue.counts.sum(axis=1).astype(dtype),
@@ -74,6 +87,11 @@ def spot_arrays(tissue: Tissue, dtype, weighted: bool = True) -> tuple[np.ndarra
 def graph_arrays(attention: np.ndarray, dtype) -> tuple[np.ndarray, ...]:
     """(indptr, indices, weights, degrees) of a dense attention matrix."""
     return (*csr_arrays(attention, dtype), attention.sum(axis=1).astype(dtype))
+
+
+def slope_left(v: np.ndarray, slope: np.ndarray) -> np.ndarray:
+    """How far a slope is from optimal over v >= 0: |slope| where v > 0, its negative part where v = 0."""
+    return np.where(v > 0, np.abs(slope), np.maximum(-slope, 0))
 
 
 def counts_of(dense: np.ndarray, dtype=np.float64) -> Counts:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import shutil
@@ -17,6 +16,7 @@ import pytest
 from click.testing import CliRunner
 
 from stdeconv_fast import cli, simulate, tl
+from stdeconv_fast.io import results
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -96,11 +96,11 @@ def test_an_old_output_is_replaced_and_the_input_never(files, tmp_path):
     assert run(files, out).exit_code == 0
     assert anndata.read_h5ad(out).n_obs == 80
     before = files[0].read_bytes()
-    refused(run(files, files[0]), "--out must not be the same file as SPATIAL.h5ad")
-    refused(run(files, tmp_path / "b.h5ad", "--csv", files[1]), "--csv must not be the same file as REFERENCE.h5ad")
+    refused(run(files, files[0]), "--out must not be the same file as SPATIAL")
+    refused(run(files, tmp_path / "b.h5ad", "--csv", files[1]), "--csv must not be the same file as REFERENCE")
     refused(run(files, tmp_path / "b.h5ad", "--csv", tmp_path / "b.h5ad"), "--csv must not be the same file as --out")
     (tmp_path / "link.h5ad").symlink_to(files[0])
-    refused(run(files, tmp_path / "link.h5ad"), "--out must not be the same file as SPATIAL.h5ad")
+    refused(run(files, tmp_path / "link.h5ad"), "--out must not be the same file as SPATIAL")
     assert files[0].read_bytes() == before
 
 
@@ -130,8 +130,10 @@ def test_faults_leave_nothing_behind(files, tmp_path):
     refused(run(files, out), f"there is no folder '{out.parent}'")
     out.parent.mkdir()
     refused(run((tmp_path / "none.h5ad", files[1]), out), "there is no such file")
-    refused(run((tmp_path, files[1]), out), "it is a folder")
-    refused(run((text, files[1]), out), "which cannot be read")
+    refused(run((out.parent, files[1]), tmp_path / "other.h5ad"), "got the folder")
+    refused(run((text, files[1]), out), "got")
+    refused(run((files[0], text), out), "REFERENCE must be an h5ad file or a zarr folder")
+    refused(run(files, tmp_path / "out" / "out.txt"), ".h5ad")
     refused(run(files, out, "--device", "tpu"), "`device` must be one of")
     refused(run(files, out, "--n-jobs", 0), "`n_jobs` must not be 0")
     refused(call("run", *files, "--cell-type-key", "type", "-o", out), "must have the column 'type'; got 'celltype'")
@@ -144,11 +146,10 @@ def test_what_goes_wrong_while_writing(files, tmp_path, monkeypatch):
     out.write_text("old")
 
     def broken(fault):
-        def write(self, path, **more):
-            Path(path).write_text("half")
+        def write(group, name, value):
             raise fault
 
-        monkeypatch.setattr(anndata.AnnData, "write_h5ad", write)
+        monkeypatch.setattr(results.copies, "write", write)
         return run(files, out, "--csv", tmp_path / "out.csv")
 
     refused(broken(OSError(28, "No space left on device")), "No space left on device")
@@ -188,22 +189,64 @@ def test_as_a_program(tmp_path):
         env=environment, cwd=tmp_path, capture_output=True, text=True,
     )  # fmt: skip
     assert done.returncode == 2 and not done.stdout
-    assert done.stderr == "stdeconv-fast: error: SPATIAL.h5ad must be a file; got 'a.h5ad': there is no such file.\n"
+    message = "SPATIAL must be a file or a folder; got 'a.h5ad': there is no such file."
+    assert done.stderr == f"stdeconv-fast: error: {message}\n"
     assert call("--version").stdout.startswith("stdeconv-fast ")
 
 
-def test_a_full_disk_is_one_message_and_leaves_no_file(files, monkeypatch, tmp_path):
-    """HDF5 crashes when a disk fills under it: where space is short the file is made in memory and then written."""
+def test_too_little_room_is_told_before_the_run(files, monkeypatch, tmp_path):
     out = tmp_path / "out.h5ad"
+    out.write_text("old")
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage._replace(free=0))
-    assert run(files, out, "--quiet").exit_code == 0
-    assert anndata.read_h5ad(out).obsm["stdeconv"].notna().all(axis=None)
-    before = out.read_bytes()
+    refused(run(files, out, "--quiet"), "got")
+    assert out.read_text() == "old" and list(tmp_path.iterdir()) == [out]
 
-    def full(path, data):
-        raise OSError(errno.ENOSPC, "No space left on device", str(path))
 
-    monkeypatch.setattr(Path, "write_bytes", full)
-    refused(run(files, out, "--quiet"), "No space left on device")
-    assert out.read_bytes() == before and sorted(tmp_path.iterdir()) == [out]
+def test_without_counts(files, tmp_path):
+    for name in ("whole.h5ad", "small.h5ad"):
+        assert run(files, tmp_path / name, *(["--no-counts"] if name == "small.h5ad" else [])).exit_code == 0
+    whole, small = (anndata.read_h5ad(tmp_path / name) for name in ("whole.h5ad", "small.h5ad"))
+    assert small.X is None and whole.X is not None
+    np.testing.assert_array_equal(whole.obsm["stdeconv"], small.obsm["stdeconv"])
+    assert list(whole.obs.columns) == list(small.obs.columns)
+
+
+def test_zarr_and_tiles_give_the_answer_of_the_h5ad(files, tmp_path):
+    pytest.importorskip("zarr")
+    spots = anndata.read_h5ad(files[0])
+    spots.write_zarr(tmp_path / "st.zarr")
+    tiles = tmp_path / "tiles"
+    tiles.mkdir()
+    spots[:33].write_h5ad(tiles / "a.h5ad")
+    spots[33:].copy().write_zarr(tiles / "b.zarr")
+    shares = {}
+    for name, source in (("h5ad", files[0]), ("zarr", tmp_path / "st.zarr"), ("h5ad", tiles)):
+        out = tmp_path / f"out.{name}"
+        assert run((source, files[1]), out).exit_code == 0
+        read = anndata.read_h5ad if name == "h5ad" else anndata.read_zarr
+        shares[str(source)] = read(out).obsm["stdeconv"]
+    one, two, three = shares.values()
+    np.testing.assert_array_equal(one, two)
+    np.testing.assert_array_equal(one, three)
+
+
+def test_a_second_run_replaces_the_first(files, tmp_path):
+    """What an earlier run wrote into the input does not come through."""
+    first, second = tmp_path / "first.h5ad", tmp_path / "second.h5ad"
+    assert run(files, first, "--set", "standard_errors=true", "--cell-level").exit_code == 0
+    assert {"stdeconv_se", "stdeconv_cells"} <= set(anndata.read_h5ad(first).obsm)
+    assert run((first, files[1]), second).exit_code == 0
+    written = anndata.read_h5ad(second)
+    assert set(written.obsm) == {"spatial", "stdeconv"} and "stdeconv_cells" not in written.uns
+
+
+def test_bad_values_on_disk_are_named(files, tmp_path):
+    spots = anndata.read_h5ad(files[0])
+    for value, message in ((-3.0, "must be finite and >= 0; got -3 at spot"), (1.5, "whole numbers; got 1.5 at spot")):
+        bad = spots.copy()
+        bad.X = bad.X.astype(np.float32)
+        bad.X.data[5] = value
+        bad.write_h5ad(tmp_path / "bad.h5ad")
+        refused(run((tmp_path / "bad.h5ad", files[1]), tmp_path / "out.h5ad"), message)
+    assert not (tmp_path / "out.h5ad").exists()

@@ -10,6 +10,7 @@ import sys
 import tomllib
 import warnings
 import zipfile
+from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
 
@@ -26,19 +27,30 @@ FLOORS = {
     "faces": ("", "attention_regression_deconv", "cli", "pl", "tl"),
     "side rooms": ("io", "scoring", "tissue"),
     "pipeline": ("pipeline",),
-    "procedures": tuple(f"procedures.{name}" for name in ("passes", "strengths", "uncertainty", "missing")),
+    "procedures": tuple(
+        f"procedures.{name}"
+        for name in ("passes", "strengths", "uncertainty", "pieces", "in_pieces", "tiles", "tile_jobs", "missing")
+    ),
     "stages": tuple(
         f"stages.{name}"
-        for name in ("inputs", "reference", "graph", "attention", "solve_types", "refine_cells", "aggregate")
+        for name in ("inputs", "ingest", "reference", "graph", "attention", "solve_types", "refine_cells", "aggregate")
     ),
-    "ground": ("backend", "draws", "errors", "parallel", "parcels", "settings"),
+    "ground": ("backend", "draws", "errors", "parallel", "parcels", "settings", "work_folder"),
     "kernels": (
         "kernels.compile",
-        *(f"kernels.cpu.{name}" for name in ("attention", "cells", "counts", "fits", "laplacian", "spots")),
+        *(
+            f"kernels.cpu.{name}"
+            for name in (
+                "attention", "cells", "counts", "fits", "laplacian", "least_squares", "neighbours", "spots",
+            )
+        ),
     ),
-}
+}  # fmt: skip
 # What neighbours on one floor may import from each other ("" is stdeconv_fast/__init__.py, which knows all faces).
-OPEN_TO_NEIGHBOURS = {"", "pl", "tl", "procedures.passes", *FLOORS["ground"], "kernels.compile"}
+OPEN_TO_NEIGHBOURS = {
+    "", "pl", "tl", *FLOORS["ground"], "kernels.compile",
+    *(f"procedures.{name}" for name in ("passes", "uncertainty", "pieces", "tiles", "tile_jobs")),
+}  # fmt: skip
 SIDE_ROOMS_MAY_IMPORT = {"errors", "parcels", "settings"}
 KERNELS_MAY_IMPORT = {"__future__", "collections", "math", "numba", "numpy", "typing"}
 
@@ -72,7 +84,10 @@ def room_of(module: str) -> str | None:
 
 
 def imports_of(module: str) -> tuple[set[str], set[str]]:
-    """Modules of the package, and other top-level packages, that a module imports anywhere in its text."""
+    """Modules of the package, and other top-level packages, that a module imports anywhere in its text.
+
+    What it imports for type checkers alone, under `if TYPE_CHECKING`, does not count.
+    """
     ours, others = set(), set()
 
     def add(name: str) -> None:
@@ -85,7 +100,7 @@ def imports_of(module: str) -> tuple[set[str], set[str]]:
             others.add(top)
 
     package = module if module in PACKAGES else module.rpartition(".")[0]
-    for node in ast.walk(TREES[module]):
+    for node in walk_what_runs(TREES[module]):
         if isinstance(node, ast.Import):
             for alias in node.names:
                 add(alias.name)
@@ -97,6 +112,18 @@ def imports_of(module: str) -> tuple[set[str], set[str]]:
             for alias in node.names:
                 add(f"{base}.{alias.name}" if base.startswith("stdeconv_fast") else base)
     return ours - {module}, others
+
+
+def walk_what_runs(tree: ast.AST) -> Iterator[ast.AST]:
+    """The nodes of a tree, without the bodies of `if TYPE_CHECKING`."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.If) and ast.unparse(node.test) in ("TYPE_CHECKING", "typing.TYPE_CHECKING"):
+            for other in node.orelse:
+                yield other
+                yield from walk_what_runs(other)
+        else:
+            yield node
+            yield from walk_what_runs(node)
 
 
 def in_new_process(code: str) -> str:
@@ -175,6 +202,12 @@ def test_a_wrong_import_would_be_seen():
             test_imports_run_down("stages.graph")
     finally:
         TREES["stages.graph"].body.pop()
+
+
+def test_imports_for_type_checkers_are_left_out():
+    text = "if TYPE_CHECKING:\n    from . import pipeline\nelse:\n    from . import errors\nif other:\n    import numpy"
+    seen = [alias.name for node in walk_what_runs(ast.parse(text)) for alias in getattr(node, "names", ())]
+    assert seen == ["errors", "numpy"]
 
 
 # -- packing ---------------------------------------------------------------------------------------------------------

@@ -90,6 +90,98 @@ def test_stored_zeros_are_not_kept():
     assert (lengths[0], totals[0]) == (1, 2.0)
 
 
+# blocks
+
+BLOCK = pytest.mark.parametrize("dtype", [np.uint16, np.int32, np.int64, np.float32, np.float64])
+INDEX = pytest.mark.parametrize("index_dtype", [np.int32, np.int64])
+
+
+def block_of(size, dtype, index_dtype):
+    """A block with stored zeros, rows that are not usable, a map that keeps two thirds of the genes."""
+    counts, gene_map, _ = problem(size)
+    rng = np.random.default_rng(7)
+    indptr, indices, data = csr_arrays(counts + 1, dtype)  # all entries stored
+    kept = (data > 1) | (rng.random(len(data)) < 0.2)
+    rows = np.repeat(np.arange(len(counts)), np.diff(indptr))[kept]
+    indptr = np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=len(counts)))])
+    usable = rng.random(len(counts)) < 0.7
+    usable[:1] = True
+    return indptr.astype(index_dtype), indices[kept].astype(index_dtype), data[kept] - dtype(1), usable, gene_map
+
+
+def sum_block(arrays, sums=None, facts=(0, 0, -1, -1), largest=0.0):
+    """What the kernel gives: (lengths, totals, filled, sums, facts, largest)."""
+    n = len(arrays[0]) - 1
+    out = (
+        np.full(n, -1), np.full(n, GUARD), np.ones(n, bool), np.zeros(len(arrays[4])) if sums is None else sums,
+        np.array(facts), np.array([largest]),
+    )  # fmt: skip
+    kernels.sum_block(*arrays, *out)
+    return *out[:-1], out[-1][0]
+
+
+@BLOCK
+@INDEX
+@SIZE
+def test_a_block_is_summed_and_gathered(size, dtype, index_dtype):
+    arrays = block_of(size, dtype, index_dtype)
+    found, expected = sum_block(arrays), naive.sum_block(*arrays)
+    for part, right in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(part, right)
+    assert (found[0][~arrays[3]] == 0).all() and (found[1][~arrays[3]] == 0).all()
+    assert (arrays[2] == 0).any() or size in ("no spots", "one spot")
+    n_kept = found[0].sum()
+    for kinds in ((np.uint16, np.uint16), (np.int32, np.float64), (np.uint16, np.float64), (np.int32, np.uint16)):
+        indices, data = np.full(n_kept + 1, 999, kinds[0]), np.full(n_kept + 1, 999, kinds[1])
+        kernels.gather_block(*arrays, indices[:n_kept], data[:n_kept])
+        right_indices, right_data = naive.gather_block(*arrays)
+        np.testing.assert_array_equal(indices, [*right_indices, 999])
+        np.testing.assert_array_equal(data, [*right_data, 999])
+
+
+def test_sums_facts_and_the_largest_value_go_on_from_block_to_block():
+    arrays = block_of("130 spots", np.float64, np.int32)
+    first = naive.sum_block(*arrays)
+    again = sum_block(arrays, np.full(40, 5.0), (0, 0, -1, 4), 1e6)
+    np.testing.assert_array_equal(again[3], first[3] + 5)
+    np.testing.assert_array_equal(again[4], [0, 0, -1, 4])
+    assert again[5] == 1e6
+    arrays[2][[7, 9]] = np.nan, 1.5
+    np.testing.assert_array_equal(sum_block(arrays, facts=(3, 2, 17, 4))[4], [4, 2, 17, 4])
+
+
+@pytest.mark.parametrize(
+    ("changes", "facts"),
+    [({}, (0, 0, -1, -1)), ({5: np.nan}, (1, 0, 5, -1)), ({9: np.inf, 30: -np.inf}, (2, 1, 9, -1)),
+     ({40: -3.0, 12: -0.5}, (2, 2, 12, -1)), ({8: 0.5, 3: 2.25}, (0, 0, -1, 3)), ({0: -0.0}, (0, 0, -1, -1)),
+     ({8: np.nan, 20: -1.0, 4: 1.5, 30: 7.5}, (2, 1, 8, 4)), ({70: 1e30}, (0, 0, -1, -1)),
+     ({70: 65_536.0}, (0, 0, -1, -1)), ({70: 65_535.0}, (0, 0, -1, -1))],
+)  # fmt: skip
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("every", [False, True])
+def test_bad_values_and_fractions_are_told(changes, facts, dtype, every):
+    """In rows that are not usable as well; where a value is bad nothing is summed."""
+    indptr, indices, data, usable, gene_map = block_of("130 spots", dtype, np.int32)
+    for at, value in changes.items():
+        data[at] = value
+    arrays = (indptr, indices, data, np.full(len(usable), every), gene_map)
+    found = sum_block(arrays)
+    np.testing.assert_array_equal(found[4], facts)
+    expected = naive.sum_block(*arrays)
+    for number in (0, 1, 3, 5):
+        np.testing.assert_allclose(found[number], expected[number], rtol=1e-12)
+    assert np.isfinite(found[3]).all() and np.isfinite(found[5]) and found[3].any() == (every and not facts[0])
+    if not facts[0]:
+        np.testing.assert_array_equal(found[2], expected[2])
+
+
+def test_negative_whole_numbers_are_told():
+    for dtype in (np.int32, np.int64):
+        indptr, indices, data, usable, gene_map = block_of("130 spots", dtype, np.int32)
+        data[[50, 7]] = -1
+        np.testing.assert_array_equal(sum_block((indptr, indices, data, usable, gene_map))[4], [2, 2, 7, -1])
+
+
 @RAW
 @SIZE
 def test_sum_segments_adds_weighted_rows(size, dtype, indptr_dtype):

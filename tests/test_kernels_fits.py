@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from stdeconv_fast.kernels.cpu import fits as kernels
 from stdeconv_fast.kernels.cpu.spots import solve_spots
 from tests.naive import fits as naive
-from tests.problems import SIZES, Tissue, csr_arrays, graph_arrays, make_tissue, spot_arrays
+from tests.problems import SIZES, Tissue, csr_arrays, graph_arrays, make_tissue, score_arrays, spot_arrays
 from tests.tolerances import check
 
 DTYPE = pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -31,20 +33,20 @@ def contents_of(tissue):
     return np.linspace(0.4, 1.6, len(tissue.profiles))
 
 
-def errors_of(tissue, v, contents, lambda_spatial, lambda_ridge, dtype):
+def errors_of(tissue, v, contents, lambda_spatial, lambda_ridge, dtype, narrow=False):
     errors = np.full(v.shape, -7.0)
-    indptr, indices, data, _, profiles_t, _ = spot_arrays(tissue, dtype)
+    indptr, indices, data, gene_weights, _, profiles_t, _ = spot_arrays(tissue, dtype, narrow)
     degrees = graph_arrays(tissue.attention, dtype)[3]
     kernels.measure_errors(
-        indptr, indices, data, profiles_t, degrees, contents.astype(dtype), v, 0, len(v), lambda_spatial,
-        lambda_ridge, errors,
+        indptr, indices, data, gene_weights, profiles_t, degrees, contents.astype(dtype), v, 0, len(v),
+        lambda_spatial, lambda_ridge, errors,
     )  # fmt: skip
     return errors
 
 
 def deviances_of(tissue, v, dtype):
     deviances = np.full(len(v), -7.0)
-    kernels.measure_deviance(*spot_arrays(tissue, dtype, weighted=False), v, 0, len(v), deviances)
+    kernels.measure_deviance(*score_arrays(tissue, dtype, weighted=False), v, 0, len(v), deviances)
     return deviances
 
 
@@ -62,6 +64,27 @@ def test_errors(size, dtype, lambda_spatial, lambda_ridge):
     if len(v) > 1:
         np.testing.assert_array_equal(np.isnan(errors), v == 0)
     check("measure_errors", np.nan_to_num(errors), np.nan_to_num(expected), dtype)
+
+
+@DTYPE
+@SIZE
+def test_counts_of_two_bytes(size, dtype):
+    bare = replace(make_tissue(*SIZES[size]), gene_weights=np.ones(SIZES[size][1]))
+    n = len(bare.counts)
+    v, contents = (0.9 * bare.truth + 0.1).astype(dtype), contents_of(bare)
+    exact = v.astype(float)
+    errors = errors_of(bare, v, contents, 20.0, 1.0, dtype, narrow=True)
+    check("measure_errors", errors, naive.measure_errors(bare, exact, contents, bare.attention, 20.0, 1.0), dtype)
+    indptr, indices, data, _, totals, profiles_t, sums = spot_arrays(bare, dtype, narrow=True)
+    arrays = (indptr, indices, data, totals, profiles_t)
+    deviances, scores, excess = np.zeros(n), np.zeros(n), np.zeros(bare.counts.shape[1])
+    kernels.measure_deviance(*arrays, sums, v, 0, n, deviances)
+    kernels.score_spots(*arrays, sums, v, 0, n, scores)
+    kernels.sum_excess(*arrays, v, 0, n, excess)
+    seen = bare.counts.sum(axis=1) > 0
+    check("measure_deviance", deviances[seen], naive.measure_deviance(bare, exact)[seen], dtype)
+    check("score_spots", scores, naive.score_spots(bare, bare.counts.sum(axis=1), exact), dtype)
+    check("sum_excess", excess, naive.sum_excess(bare, exact), dtype)
 
 
 @DTYPE
@@ -164,14 +187,13 @@ def test_deviance_where_counts_are_as_expected_or_not_at_all(dtype):
 
 def test_only_the_spots_of_the_range_are_written():
     tissue = make_tissue(*SIZES["130 spots"])
-    indptr, indices, data = csr_arrays(tissue.counts, np.float64)
-    _, _, _, totals, profiles_t, sums = spot_arrays(tissue, np.float64, weighted=False)
+    indptr, indices, data, totals, profiles_t, sums = score_arrays(tissue, np.float64, weighted=False)
     degrees = graph_arrays(tissue.attention, np.float64)[3]
     v = tissue.truth + 0.1
     outside = np.delete(np.arange(130), np.arange(20, 37))
     errors, deviances = np.full(v.shape, -7.0), np.full(130, -7.0)
     kernels.measure_errors(
-        indptr, indices, data, profiles_t, degrees, np.ones(6), v, 20, 37, 20.0, 1.0, errors
+        indptr, indices, data, tissue.gene_weights, profiles_t, degrees, np.ones(6), v, 20, 37, 20.0, 1.0, errors
     )
     kernels.measure_deviance(indptr, indices, data, totals, profiles_t, sums, v, 20, 37, deviances)
     assert (errors[outside] == -7).all() and (deviances[outside] == -7).all()
@@ -183,7 +205,7 @@ def test_only_the_spots_of_the_range_are_written():
 def test_score_is_the_poisson_log_likelihood(size, dtype):
     tissue = make_tissue(*SIZES[size])
     n = len(tissue.counts)
-    indptr, indices, data, totals, profiles_t, sums = spot_arrays(tissue, dtype)
+    indptr, indices, data, totals, profiles_t, sums = score_arrays(tissue, dtype)
     v = (0.9 * tissue.truth + 0.1).astype(dtype)
     scores = np.full(n, np.nan)
     kernels.score_spots(indptr, indices, data, totals * dtype(0.25), profiles_t, sums, v, 0, n, scores)
@@ -195,7 +217,7 @@ def test_a_seen_gene_that_is_not_expected_scores_minus_infinity():
     tissue = Tissue(np.array([[3.0, 1.0], [2.0, 0.0]]), profiles, np.ones(2), np.eye(2), np.zeros((2, 2)))
     scores = np.zeros(2)
     v = np.array([[1.0, 0.0], [1.0, 0.0]])
-    kernels.score_spots(*spot_arrays(tissue, np.float64), v, 0, 2, scores)
+    kernels.score_spots(*score_arrays(tissue, np.float64), v, 0, 2, scores)
     assert scores[0] == -np.inf and np.isfinite(scores[1])
 
 
@@ -216,5 +238,5 @@ def test_sum_excess(size, dtype):
 def test_scores_outside_the_range_stay():
     tissue = make_tissue(*SIZES["130 spots"])
     scores = np.full(130, -7.0)
-    kernels.score_spots(*spot_arrays(tissue, np.float64), tissue.truth + 0.1, 20, 37, scores)
+    kernels.score_spots(*score_arrays(tissue, np.float64), tissue.truth + 0.1, 20, 37, scores)
     assert (np.delete(scores, np.arange(20, 37)) == -7.0).all() and (scores[20:37] != -7.0).all()

@@ -9,7 +9,8 @@ import pytest
 
 from stdeconv_fast.kernels.cpu import spots as kernels
 from tests.naive import spots as naive
-from tests.problems import SIZES, graph_arrays, make_tissue, spot_arrays
+from tests.naive.laplacian import colour_spots
+from tests.problems import SIZES, Tissue, graph_arrays, make_tissue, slope_left, spot_arrays
 from tests.tolerances import check, check_below
 
 DTYPE = pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -21,13 +22,13 @@ STRENGTHS = pytest.mark.parametrize(
 STILL = {"float32": 1e-6, "float64": 1e-10}  # visits end where no abundance moves by more
 
 
-def solve(tissue, strengths, dtype, visits=200, max_steps=40, tolerance=0.0, warm_steps=0):
+def solve(tissue, strengths, dtype, visits=200, max_steps=40, tolerance=0.0, warm_steps=0, narrow=False):
     """Visits of all spots by `solve_spots` in one call each, Gauss-Seidel in the order of the spots."""
     n, n_types = len(tissue.counts), len(tissue.profiles)
     v = np.full((n, n_types), 1 / n_types, dtype)
     steps = np.zeros(n, np.int32)
     spots = np.arange(n, dtype=np.int32)
-    arrays = (*spot_arrays(tissue, dtype), *graph_arrays(tissue.attention, dtype))
+    arrays = (*spot_arrays(tissue, dtype, narrow), *graph_arrays(tissue.attention, dtype))
     for _ in range(visits if strengths[0] else 1):
         before = v.copy()
         kernels.solve_spots(*arrays, spots, 0, n, *strengths, warm_steps, max_steps, tolerance, v, steps)
@@ -37,41 +38,44 @@ def solve(tissue, strengths, dtype, visits=200, max_steps=40, tolerance=0.0, war
     return v, steps
 
 
-def gaussian(tissue):
-    """Products and Gram matrix of some least-squares problem in the same types and spots."""
-    scale = 30 * np.sqrt(tissue.profiles)
-    return 0.1 * np.log1p(tissue.counts) @ scale.T, scale @ scale.T
+def colours_of(tissue):
+    """Spots by colour, no two neighbours of one."""
+    colours = colour_spots(tissue.attention > 0, range(len(tissue.counts)))
+    return [np.flatnonzero(colours == colour).astype(np.int32) for colour in range(colours.max(initial=-1) + 1)]
 
 
-def solve_gaussian(tissue, strengths, dtype, visits=400):
-    products, gram = gaussian(tissue)
-    v = np.full(products.shape, 1 / products.shape[1], dtype)
-    steps = np.zeros(len(v), np.int32)
-    spots = np.arange(len(v), dtype=np.int32)
-    arrays = (products.astype(dtype), gram.astype(dtype), *graph_arrays(tissue.attention, dtype))
-    for _ in range(visits if strengths[0] else 1):
-        before = v.copy()
-        kernels.solve_spots_gaussian(*arrays, spots, 0, len(v), *strengths, 5000, 0.0, v, steps)
-        if len(v) == 0 or np.abs(v - before).max() < STILL[np.dtype(dtype).name]:
+def visit(tissue, strengths, v, relax=1.0, visits=1, narrow=False, tolerance=0.0):
+    """Visits of all spots by `visit_spots`, colour by colour; updates `v`, returns the moves of the last one."""
+    dtype = v.dtype.type
+    moves = np.full(len(v), -1, dtype)
+    arrays = (*spot_arrays(tissue, dtype, narrow), *graph_arrays(tissue.attention, dtype))
+    for _ in range(visits):
+        for spots in colours_of(tissue):
+            kernels.visit_spots(*arrays, spots, 0, len(spots), *strengths, relax, tolerance, v, moves)
+        if moves.max(initial=0) < STILL[v.dtype.name]:
             break
-    return v
+    return moves
+
+
+def even(tissue, dtype):
+    return np.full(tissue.truth.shape, 1 / len(tissue.profiles), dtype)
+
+
+def near_answer(size, strengths, dtype):
+    """The answer times a random factor near 1; about half of the abundances that are 0 there, and a few others, not."""
+    v = naive_poisson(size, strengths).copy()
+    rng = np.random.default_rng(1)
+    v *= rng.uniform(0.97, 1.03, v.shape)
+    v[(v == 0) & (rng.random(v.shape) < 0.5)] = 0.01
+    if v.shape[1] > 1:
+        v[(v < 0.05) & (rng.random(v.shape) < 0.2)] = 0
+    return v.astype(dtype)
 
 
 @cache
 def naive_poisson(size, strengths):
     tissue = make_tissue(*SIZES[size])
     return naive.solve_spots(tissue, tissue.attention, *strengths)
-
-
-@cache
-def naive_gaussian(size, strengths):
-    tissue = make_tissue(*SIZES[size])
-    return naive.solve_spots_gaussian(*gaussian(tissue), tissue.attention, *strengths)
-
-
-def slope_left(v, slope):
-    """How far a slope is from optimal: |slope| where v > 0, its negative part where v = 0."""
-    return np.where(v > 0, np.abs(slope), np.maximum(-slope, 0))
 
 
 @DTYPE
@@ -121,18 +125,6 @@ def test_poisson_optimality(size, lambda_spatial, phi, lambda_ridge):
     v, _ = solve(tissue, strengths, np.float64)
     _, slope = naive.poisson_objective(tissue, v, tissue.attention, *strengths)
     check("slope of solve_spots", slope_left(v, slope), np.zeros(v.shape))
-
-
-@DTYPE
-@SIZE
-@STRENGTHS
-def test_gaussian_solution(size, dtype, lambda_spatial, phi, lambda_ridge):
-    tissue, strengths = make_tissue(*SIZES[size]), (lambda_spatial, phi, lambda_ridge)
-    v = solve_gaussian(tissue, strengths, dtype)
-    products, gram = gaussian(tissue)
-    check("solve_spots_gaussian", v, naive_gaussian(size, strengths), dtype)
-    _, slope = naive.gaussian_objective(products, gram, v.astype(float), tissue.attention, *strengths)
-    check("slope of solve_spots_gaussian", slope_left(v, slope), np.zeros(v.shape), dtype)
 
 
 @DTYPE
@@ -197,20 +189,207 @@ def test_a_spot_without_neighbours_is_not_smoothed():
 
 
 @DTYPE
-@pytest.mark.parametrize("loss", ["poisson", "gaussian"])
-def test_only_the_spots_of_the_range_are_touched(dtype, loss):
+def test_only_the_spots_of_the_range_are_touched(dtype):
     tissue = make_tissue(*SIZES["130 spots"])
     n, n_types = tissue.truth.shape
     spots = np.random.default_rng(0).permutation(n).astype(np.int32)
     start, stop = 20, 37
     v, steps = np.full((n, n_types), 1 / n_types, dtype), np.full(n, -1, np.int32)
-    before, after = (spots, start, stop, 20.0, 1.0, 1.0), (5, 1e-3, v, steps)
-    if loss == "poisson":
-        kernels.solve_spots(*spot_arrays(tissue, dtype), *graph_arrays(tissue.attention, dtype), *before, 2, *after)
-    else:
-        products, gram = (part.astype(dtype) for part in gaussian(tissue))
-        kernels.solve_spots_gaussian(products, gram, *graph_arrays(tissue.attention, dtype), *before, *after)
+    arrays = (*spot_arrays(tissue, dtype), *graph_arrays(tissue.attention, dtype))
+    kernels.solve_spots(*arrays, spots, start, stop, 20.0, 1.0, 1.0, 2, 5, 1e-3, v, steps)
     inside = np.zeros(n, bool)
     inside[spots[start:stop]] = True
     assert (v[~inside] == dtype(1 / n_types)).all() and (steps[~inside] == -1).all()
     assert (v[inside] != dtype(1 / n_types)).any(axis=1).all() and (steps[inside] >= 1).all()
+
+
+@DTYPE
+@SIZE
+@pytest.mark.parametrize("warm_steps", [0, 4])
+def test_two_byte_counts_give_the_same_bits(size, dtype, warm_steps):
+    tissue, strengths = make_tissue(*SIZES[size]), (20.0, 0.9, 1.0)
+    solved = [solve(tissue, strengths, dtype, 3, warm_steps=warm_steps, narrow=kind) for kind in (False, True)]
+    for wide, narrow in zip(*solved, strict=True):
+        np.testing.assert_array_equal(narrow, wide)
+    near = [near_answer(size, strengths, dtype) for _ in range(2)]
+    moves = [visit(tissue, strengths, v, 1.2, 3, kind) for v, kind in zip(near, (False, True), strict=True)]
+    np.testing.assert_array_equal(*near)
+    np.testing.assert_array_equal(*moves)
+
+
+# one Newton step a visit
+
+
+@DTYPE
+@SIZE
+@STRENGTHS
+def test_visits_end_at_the_solution(size, dtype, lambda_spatial, phi, lambda_ridge):
+    tissue, strengths = make_tissue(*SIZES[size]), (lambda_spatial, phi, lambda_ridge)
+    assert len(colours_of(tissue)) > 1 or len(tissue.counts) < 2
+    v, _ = solve(tissue, (0.0, *strengths[1:]), dtype)  # a start without neighbours, as in a run
+    v += dtype(1e-3)  # but for spots without counts, which would stay at 0
+    visit(tissue, strengths, v, visits=400)
+    assert (v >= 0).all()
+    check("visit_spots", v, naive_poisson(size, strengths), dtype)
+    if dtype == np.float64:
+        _, slope = naive.poisson_objective(tissue, v, tissue.attention, *strengths)
+        check("slope of visit_spots", slope_left(v, slope), np.zeros(v.shape))
+
+
+@DTYPE
+@pytest.mark.parametrize("relax", [1.3, 1.7])
+def test_relaxed_visits_end_at_the_solution(dtype, relax):
+    tissue, strengths = make_tissue(*SIZES["130 spots"]), (100.0, 1.0, 0.5)
+    v = even(tissue, dtype)
+    visit(tissue, strengths, v, relax, 400)
+    check("visit_spots", v, naive_poisson("130 spots", strengths), dtype)
+
+
+def starts_of(size, strengths, dtype):
+    """Starts of visits: even, near the answer, and far off."""
+    far = even(make_tissue(*SIZES[size]), dtype) * dtype(3)
+    far[:, 0] = 5
+    far[::2, -1] = 0
+    return {"even": even(make_tissue(*SIZES[size]), dtype), "near": near_answer(size, strengths, dtype), "far": far}
+
+
+@DTYPE
+@SIZE
+@STRENGTHS
+@pytest.mark.parametrize("relax", [1.0, 1.5])
+def test_a_visit(size, dtype, lambda_spatial, phi, lambda_ridge, relax):
+    """The same sweeps on both sides; the moves are the largest changes."""
+    tissue, strengths = make_tissue(*SIZES[size]), (lambda_spatial, phi, lambda_ridge)
+    arrays = (*spot_arrays(tissue, dtype), *graph_arrays(tissue.attention, dtype))
+    n = len(tissue.counts)
+    for start in starts_of(size, strengths, dtype).values():
+        for i in sorted({*range(min(n, 8)), *range(n)[-1:]}):
+            v, moves = start.copy(), np.full(n, -1, dtype)
+            kernels.visit_spots(*arrays, np.array([i], np.int32), 0, 1, *strengths, relax, 1e-3, v, moves)
+            assert moves[i] == np.abs(v[i] - start[i]).max()
+            expected = naive.visit_spots(tissue, start.astype(float), i, tissue.attention, *strengths, relax, 1e-3)
+            check("one visit", v[i], expected, dtype)
+
+
+@SIZE
+@STRENGTHS
+def test_a_visit_is_nearly_a_whole_newton_step(size, lambda_spatial, phi, lambda_ridge):
+    """Near the answer, against the exact least of the quadratic model."""
+    tissue, strengths = make_tissue(*SIZES[size]), (lambda_spatial, phi, lambda_ridge)
+    start = near_answer(size, strengths, np.float64)
+    arrays = (*spot_arrays(tissue, np.float64), *graph_arrays(tissue.attention, np.float64))
+    for i in range(min(len(start), 12)):
+        v = start.copy()
+        kernels.visit_spots(*arrays, np.array([i], np.int32), 0, 1, *strengths, 1.0, 0.0, v, np.zeros(len(v)))
+        expected = naive.newton_step(tissue, start, i, tissue.attention, *strengths)
+        # measured: 0.075, half of them below 0.003
+        assert np.abs(v[i] - expected).max() <= 0.15 * np.abs(expected - start[i]).max() + 1e-12
+
+
+@DTYPE
+@SIZE
+@STRENGTHS
+def test_a_visit_is_one_step_of_the_solver(size, dtype, lambda_spatial, phi, lambda_ridge):
+    """The same bits but for the order of sums where all types are above 0; else the inner sweeps' order counts too."""
+    tissue, strengths = make_tissue(*SIZES[size]), (lambda_spatial, phi, lambda_ridge)
+    n = len(tissue.counts)
+    arrays = (*spot_arrays(tissue, dtype), *graph_arrays(tissue.attention, dtype))
+    every, steps = np.arange(n, dtype=np.int32), np.zeros(n, np.int32)
+    starts = starts_of(size, strengths, dtype)
+    for name, start in (("above 0", starts["even"]), ("some at 0", starts["near"])):
+        visited, solved = start.copy(), start.copy()
+        moves = np.full(n, -1, dtype)
+        kernels.visit_spots(*arrays, every, 0, n, *strengths, 1.0, 1e-3, visited, moves)
+        kernels.solve_spots(*arrays, every, 0, n, *strengths, 0, 1, 1e-3, solved, steps)
+        np.testing.assert_array_equal(moves, np.abs(visited - start).max(axis=1, initial=0))
+        check(f"one step, {name}", visited, solved, dtype)
+
+
+@DTYPE
+@STRENGTHS
+def test_a_relaxed_visit_goes_further(dtype, lambda_spatial, phi, lambda_ridge):
+    """v + relax * step, no lower than 0."""
+    size, strengths = "130 spots", (lambda_spatial, phi, lambda_ridge)
+    tissue, start = make_tissue(*SIZES[size]), near_answer(size, strengths, dtype)
+    colour = colours_of(tissue)[0]
+    arrays = (*spot_arrays(tissue, dtype), *graph_arrays(tissue.attention, dtype), colour, 0, len(colour), *strengths)
+    found, moves = {}, {}
+    for relax in (1.0, 1.3):
+        found[relax], moves[relax] = start.copy(), np.zeros(len(start), dtype)
+        kernels.visit_spots(*arrays, relax, 1e-3, found[relax], moves[relax])
+    expected = np.maximum(start + 1.3 * (found[1.0] - start.astype(float)), 0)
+    check("relaxed step", found[1.3], expected, dtype)
+    assert (moves[1.3] >= moves[1.0]).all() and (moves[1.3] > 1.2 * moves[1.0])[colour].mean() > 0.5
+
+
+@DTYPE
+@pytest.mark.parametrize(("relax", "left"), [(1.0, 0.5), (1.3, 0.35), (1.7, 0.15), (1.9, 0.5)])
+def test_a_step_relaxed_to_next_to_nothing_is_not_relaxed(dtype, relax, left):
+    """A spot without counts that has twice the abundance of its only neighbour: a step halves it."""
+    profiles = np.array([[0.5, 0.5], [0.2, 0.8]])
+    attention = np.array([[0.0, 1.0], [1.0, 0.0]])
+    tissue = Tissue(np.array([[0.0, 0.0], [3.0, 2.0]]), profiles, np.ones(2), np.zeros((2, 2)), attention)
+    v, moves = np.array([[0.8, 0.4], [0.4, 0.2]], dtype), np.zeros(2, dtype)
+    arrays = (*spot_arrays(tissue, dtype), *graph_arrays(attention, dtype), np.array([0], np.int32), 0, 1)
+    kernels.visit_spots(*arrays, 10.0, 1.0, 0.0, relax, 1e-3, v, moves)
+    np.testing.assert_allclose(v, [[0.8 * left, 0.4 * left], [0.4, 0.2]], rtol=1e-5)
+    np.testing.assert_allclose(moves, [0.8 * (1 - left), 0.0], rtol=1e-5)
+
+
+@DTYPE
+def test_a_row_without_abundance_stays(dtype):
+    tissue, strengths = make_tissue(*SIZES["130 spots"]), (20.0, 1.0, 1.0)
+    v = even(tissue, dtype)
+    v[[3, 60, 129]] = 0  # 129 has no counts
+    moves = visit(tissue, strengths, v)
+    assert (v[[3, 60, 129]] == 0).all() and (moves[[3, 60, 129]] == 0).all()
+    assert (moves[np.delete(np.arange(130), [3, 60, 129])] > 0).all()
+
+
+@DTYPE
+def test_a_visited_spot_without_counts_takes_the_mean_of_its_neighbours(dtype):
+    tissue = make_tissue(*SIZES["130 spots"])
+    tissue.attention[-1, 1:4] = tissue.attention[1:4, -1] = 0.3
+    v, moves = even(tissue, dtype), np.zeros(130, dtype)
+    v[1:4] *= np.array([[0.0], [1.0], [3.0]], dtype)
+    arrays = (*spot_arrays(tissue, dtype), *graph_arrays(tissue.attention, dtype), np.array([129], np.int32), 0, 1)
+    for _ in range(4):
+        kernels.visit_spots(*arrays, 50.0, 1.0, 0.0, 1.0, 0.0, v, moves)
+    a = tissue.attention[-1]
+    np.testing.assert_allclose(v[-1], a @ v / a.sum(), atol=1e-6)
+
+
+@DTYPE
+def test_no_visit_raises_the_objective(dtype):
+    """Not relaxed, spot by spot, from a poor start."""
+    strengths = (20.0, 0.9, 1.0)
+    tissue = make_tissue(*SIZES["33 types"])
+    v = np.full(tissue.truth.shape, 3.0 / 33, dtype)
+    v[:, 0], v[:, 5] = 5.0, 0.0
+    arrays = (*spot_arrays(tissue, dtype), *graph_arrays(tissue.attention, dtype), np.arange(9, dtype=np.int32))
+    moves = np.zeros(9, dtype)
+    values = [naive.poisson_objective(tissue, v.astype(float), tissue.attention, *strengths)[0]]
+    for _ in range(12):
+        for i in range(9):
+            kernels.visit_spots(*arrays, i, i + 1, *strengths, 1.0, 1e-3, v, moves)
+            values.append(naive.poisson_objective(tissue, v.astype(float), tissue.attention, *strengths)[0])
+    rises = np.maximum(np.diff(values), 0) / np.abs(values[0])
+    check_below("rise of the objective", rises.max(), dtype)
+    assert values[-1] < values[0] - 10
+
+
+@DTYPE
+def test_only_the_visited_spots_are_touched(dtype):
+    tissue = make_tissue(*SIZES["130 spots"])
+    spots = np.random.default_rng(0).permutation(130).astype(np.int32)
+    start, stop = 20, 37
+    v, moves = even(tissue, dtype), np.full(130, -7, dtype)
+    arrays = (*spot_arrays(tissue, dtype), *graph_arrays(tissue.attention, dtype))
+    given = [part.copy() for part in arrays]
+    kernels.visit_spots(*arrays, spots, start, stop, 20.0, 1.0, 1.0, 1.3, 1e-3, v, moves)
+    inside = np.zeros(130, bool)
+    inside[spots[start:stop]] = True
+    assert (v[~inside] == dtype(1 / 6)).all() and (moves[~inside] == -7).all()
+    assert (v[inside] != dtype(1 / 6)).any(axis=1).all() and (moves[inside] > 0).all()
+    for part, before in zip(arrays, given, strict=True):
+        np.testing.assert_array_equal(part, before)

@@ -10,6 +10,7 @@ from scipy import sparse
 
 from stdeconv_fast.parallel import hold_workers
 from stdeconv_fast.procedures import passes
+from stdeconv_fast.procedures.pieces import Whole
 from stdeconv_fast.stages import aggregate, graph, solve_types
 from stdeconv_fast.stages import reference as stage
 from tests.naive import fits as naive
@@ -89,15 +90,14 @@ def test_one_type_with_one_cell(workers):
     assert found.mrna_content.tolist() == [1.0]
 
 
-def test_gene_totals_and_kept_counts_of_some_spots(workers):
-    spots = np.random.default_rng(0).poisson(0.7, (20, 12))
+def test_kept_counts_of_some_cells(workers):
+    cells = np.random.default_rng(0).poisson(0.7, (20, 12))
     genes = np.array([11, 2, 5, 7])
-    inputs = make_inputs(spots, np.ones((1, 12)), np.zeros(1, int), spot_genes=genes)
+    inputs = make_inputs(np.ones((1, 12)), cells, np.zeros(20, int), reference_genes=genes)
     rows = np.array([3, 4, 9, 19])
-    np.testing.assert_array_equal(stage.total_genes(inputs, rows, workers), spots[rows][:, genes].sum(axis=0))
     kept = np.array([0, 3])
-    found = stage.gather_counts(inputs, rows, kept, np.dtype(np.float32), workers)
-    expected = spots[rows][:, genes[kept]]
+    found = stage.gather_cells(inputs, rows, kept, np.dtype(np.float32), workers)
+    expected = cells[rows][:, genes[kept]]
     matrix = sparse.csr_matrix((found.data, found.indices, found.indptr), shape=expected.shape)
     np.testing.assert_array_equal(matrix.toarray(), expected)
     np.testing.assert_array_equal(found.totals, expected.sum(axis=1))
@@ -174,7 +174,7 @@ def test_abundances_sum_to_about_one(workers, platform):
     if platform == "joint":
         places, sections = square(6, 10), np.zeros(60, np.int32)
         keys = graph.spot_keys(places, counts.totals, 0)
-        known = passes.fit_platform(counts, known, places, sections, keys, workers)
+        known = passes.fit_platform(Whole(counts, workers), known, places, sections, keys, workers)
     problem = solve_types.pose(counts, known, "poisson")
     v = solve_types.start_evenly(problem)
     solve_types.solve_alone(problem, v, graph.no_neighbours(60), 0.0, workers)
@@ -226,7 +226,7 @@ def test_a_joint_fit_beats_the_pooled_one_under_a_strong_effect(workers):
     counts = counts_of(spots[:, known.kept_genes])
     places, sections = square(15, 20), np.zeros(300, np.int32)
     keys = graph.spot_keys(places, counts.totals, 0)
-    joint = passes.fit_platform(counts, known, places, sections, keys, workers)
+    joint = passes.fit_platform(Whole(counts, workers), known, places, sections, keys, workers)
 
     def miss(reference):
         left = np.log(reference.gene_factors) - gamma[reference.kept_genes]
@@ -305,13 +305,43 @@ def test_genes_are_weighed_under_a_weak_platform_effect_only(workers, log2_sd, l
     spots[:, :30] = rng.poisson(spots[:, :30] * rng.gamma(0.5, 2.0, (60, 30)))
     known = fit(means, spots)
     counts = counts_of(spots[:, known.kept_genes])
-    found, problem, v = passes.first_fit(counts, known, loss, 1.0, workers)
+    pieces = Whole(counts, workers)
+    found, v = passes.first_fit(pieces, known, loss, 1.0, np.arange(60, dtype=np.uint64), workers)
     assert (found.gene_weights < 1).any() == weighted
-    if weighted:
-        at = problem.gene_weights[counts.indices]
-        np.testing.assert_allclose(problem.data, counts.data * at)
-        np.testing.assert_allclose(problem.profile_sums, found.profiles @ found.gene_weights)
+    np.testing.assert_array_equal(pieces.problem.gene_weights, found.gene_weights)
+    np.testing.assert_allclose(pieces.problem.profile_sums, found.profiles @ found.gene_weights)
     assert np.isfinite(v).all() and (v >= 0).all()
+
+
+def test_candidates_are_the_genes_kept_in_the_usual_case():
+    rng = np.random.default_rng(0)
+    means = rng.dirichlet(np.full(3000, 0.3), 4)
+    reference_totals = np.where(rng.random(3000) < 0.9, 5.0, 0.0)
+    profiles = profiles_of(means, reference_totals)
+    candidates = stage.choose_candidates(profiles)
+    assert len(candidates) < 3000 and (reference_totals[candidates] > 0).all()
+    np.testing.assert_array_equal(stage.choose_genes(profiles, np.ones(3000)), candidates)
+    spots = np.where(rng.random(3000) < 0.9, 2.0, 0.0)  # a whole transcriptome still: markers without counts go
+    np.testing.assert_array_equal(stage.choose_genes(profiles, spots), candidates[spots[candidates] > 0])
+
+
+def test_many_spots_are_weighed_by_some_of_them(workers, monkeypatch):
+    """Chosen by their keys, whatever the order of the spots."""
+    means, spots, _, _ = planted(0.3, n_genes=60)
+    rng = np.random.default_rng(1)
+    spots[:, :15] = rng.poisson(spots[:, :15] * rng.gamma(0.5, 2.0, (60, 15)))
+    known = fit(means, spots)
+    dense, keys = spots[:, known.kept_genes], rng.permutation(60).astype(np.uint64)
+    every = passes.first_fit(Whole(counts_of(dense), workers), known, "poisson", 1.0, keys, workers)[0]
+    monkeypatch.setattr(passes, "WEIGHED_SPOTS", 20)
+    some, v = passes.first_fit(Whole(counts_of(dense), workers), known, "poisson", 1.0, keys, workers)
+    rows = keys < 20
+    weighed = stage.weigh_genes(known, counts_of(dense[rows]), v[rows], workers)
+    np.testing.assert_array_equal(some.gene_weights, weighed.gene_weights)
+    assert (some.gene_weights != every.gene_weights).any()
+    order = rng.permutation(60)
+    again = passes.first_fit(Whole(counts_of(dense[order]), workers), known, "poisson", 1.0, keys[order], workers)[0]
+    np.testing.assert_allclose(again.gene_weights, some.gene_weights, rtol=1e-9)
 
 
 def test_strengths_of_least_squares_are_in_counts(workers):

@@ -9,7 +9,7 @@ from ..compile import kernel
 FAST = {"reassoc", "contract", "nsz"}
 
 
-@kernel(fastmath=FAST)
+@kernel(fastmath=FAST, inline="always")
 def _project(m, indptr, indices, data, rows, vector):
     """Profile of cell m times a vector over genes: dense rows where there are any, else compressed ones."""
     total = data.dtype.type(0)
@@ -22,7 +22,7 @@ def _project(m, indptr, indices, data, rows, vector):
     return total
 
 
-@kernel(fastmath=FAST)
+@kernel(fastmath=FAST, inline="always")
 def _add_cell(m, weight, indptr, indices, data, rows, vector):
     """Add `weight` times the profile of cell m to `vector`."""
     if rows.shape[0] > 0:
@@ -33,7 +33,7 @@ def _add_cell(m, weight, indptr, indices, data, rows, vector):
             vector[indices[e]] += weight * data[e]
 
 
-@kernel(fastmath=FAST)
+@kernel(fastmath=FAST, inline="always")
 def _keep_largest(p, offsets, n_visited, least, most, kept):
     """Mark the entries that stay: the largest of each type, then the largest of all above `least`, `most` in all."""
     kept[: offsets[n_visited]] = False
@@ -161,7 +161,7 @@ def sweep_cells(
                 n_visited += 1
                 offsets[n_visited] = offsets[n_visited - 1] + type_starts[k + 1] - type_starts[k]
         for e in range(indptr[i], indptr[i + 1]):
-            residual[indices[e]] = data[e] / totals[i] * gene_roots[indices[e]]
+            residual[indices[e]] = residual.dtype.type(data[e]) / totals[i] * gene_roots[indices[e]]
         for a in range(n_visited):
             k = visited[a]
             likeness = zero

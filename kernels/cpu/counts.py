@@ -6,6 +6,7 @@ import numpy as np
 
 from ..compile import kernel
 
+ORDINARY = 65535  # the largest count that two bytes hold
 LARGE_COUNT = 65536.0  # above it a binomial draw is made by its normal limit, not molecule by molecule
 
 
@@ -77,6 +78,135 @@ def gather_kept(indptr, indices, data, gene_map, rows, kept_indptr, start, stop,
                 kept_indices_out[at] = gene
                 kept_data_out[at] = data[e]
                 at += 1
+
+
+@kernel(fastmath={"reassoc"})
+def count_odd(data):
+    """How many values are negative, not finite, not whole or above 65,535.
+
+    Parameters
+    ----------
+    data : (n,) int or float
+
+    Returns
+    -------
+    int
+        0: all are counts that two bytes hold.
+    """
+    odd = 0
+    for e in range(data.shape[0]):
+        value = data[e]
+        odd += (not value >= 0) | (not value <= ORDINARY) | (np.floor(value) != value)
+    return odd
+
+
+@kernel()
+def count_zeros(data):
+    """How many stored values are 0.
+
+    Parameters
+    ----------
+    data : (n,) int or float
+    """
+    zeros = 0
+    for e in range(data.shape[0]):
+        zeros += data[e] == 0
+    return zeros
+
+
+@kernel()
+def _look_closely(data, facts, largest_out):
+    """Find the first values that are no counts, and the largest that is one; see `sum_block`."""
+    for e in range(data.shape[0]):
+        value = float(data[e])
+        if not 0.0 <= value < math.inf:
+            facts[0] += 1
+            if value < 0.0:
+                facts[1] += 1
+            if facts[2] < 0:
+                facts[2] = e
+            continue
+        if facts[3] < 0 and value != np.floor(value):
+            facts[3] = e
+        largest_out[0] = max(largest_out[0], value)
+
+
+@kernel()
+def sum_block(
+    indptr, indices, data, usable, gene_map, lengths_out, totals_out, filled_out, sums_out, facts, largest_out
+):
+    """Sum a block of rows by row and by gene, and look at every value; overwrites or updates the outputs.
+
+    Parameters
+    ----------
+    indptr, indices, data : CSR arrays, (n_rows + 1,), (nnz,), (nnz,)
+    usable : (n_rows,) bool
+        The other rows are looked at alone.
+    gene_map : (n_columns,) int32
+        Position of a gene that may be kept, -1: none.
+    lengths_out : (n_rows,) int64
+        Entries of the genes that may be kept.
+    totals_out : (n_rows,) float64
+        Their sums.
+    filled_out : (n_rows,) bool
+        Rows with any count.
+    sums_out : (n_columns,) float64, updated
+        Over the usable rows; nothing is summed where a value is negative or not finite.
+    facts : (4,) int64, updated
+        Values that are negative or not finite; the negative ones; the first entry with such a value, and the first
+        that is not whole (-1: none).
+    largest_out : (1,) float64, updated
+        The largest value, or 65,535 where none is larger and all are counts.
+    """
+    if count_odd(data[indptr[0] : indptr[-1]]) > 0:
+        _look_closely(data[indptr[0] : indptr[-1]], facts, largest_out)
+    else:
+        largest_out[0] = max(largest_out[0], ORDINARY)
+    kept = np.empty(gene_map.shape[0])  # factors, not branches: whether a gene is kept cannot be foretold
+    for gene in range(gene_map.shape[0]):
+        kept[gene] = 1.0 if gene_map[gene] >= 0 else 0.0
+    for i in range(indptr.shape[0] - 1):
+        row = 0.0
+        total = 0.0
+        length = 0
+        if usable[i] and facts[0] == 0:
+            for e in range(indptr[i], indptr[i + 1]):
+                gene = np.uint32(indices[e])
+                value = float(data[e])
+                share = value * kept[gene]
+                sums_out[gene] += value
+                row += value
+                total += share
+                length += share > 0.0
+        else:
+            for e in range(indptr[i], indptr[i + 1]):
+                row += float(data[e])
+        lengths_out[i] = length
+        totals_out[i] = total
+        filled_out[i] = row > 0.0
+
+
+@kernel()
+def gather_block(indptr, indices, data, usable, gene_map, kept_indices_out, kept_data_out):
+    """Copy the counts of the genes that may be kept into compact arrays; overwrites both outputs.
+
+    Parameters
+    ----------
+    indptr, indices, data, usable, gene_map
+        As in `sum_block`; values finite and >= 0.
+    kept_indices_out : (n_kept,) uint16 or int32
+    kept_data_out : (n_kept,) uint16 or float64
+    """
+    at = 0
+    room = kept_indices_out.shape[0]
+    for i in range(indptr.shape[0] - 1):
+        if usable[i]:
+            for e in range(indptr[i], indptr[i + 1]):
+                gene = gene_map[np.uint32(indices[e])]
+                if at < room:  # written always, kept or not: whether a gene is kept cannot be foretold
+                    kept_indices_out[at] = gene
+                    kept_data_out[at] = data[e]
+                at += (gene >= 0) & (data[e] > 0)
 
 
 @kernel()

@@ -12,7 +12,7 @@ LARGE, SMALL = 1e100, 1e-100  # outside of these a running product is turned int
 SINGULAR = 1e-12  # a pivot below this part of its diagonal tells that the counts leave some mixture open
 
 
-@kernel(fastmath=FAST)
+@kernel(fastmath=FAST, inline="always")
 def _dot(a, b):
     total = a.dtype.type(0)
     for t in range(a.shape[0]):
@@ -20,7 +20,7 @@ def _dot(a, b):
     return total
 
 
-@kernel(fastmath=FAST)
+@kernel(fastmath=FAST, inline="always")
 def _dot_rows(block, first, count, x, out):
     """Overwrite out[first:count] by the products of those rows of a block with a vector, four at a time."""
     last = count - 1
@@ -35,7 +35,7 @@ def _dot_rows(block, first, count, x, out):
         out[a], out[b], out[c], out[d] = dot_a, dot_b, dot_c, dot_d
 
 
-@kernel(fastmath=FAST)
+@kernel(fastmath=FAST, inline="always")
 def _factorise(matrix, n):
     """Overwrite the lower triangle of matrix[:n, :n] by its Cholesky factor; False where it has none."""
     for a in range(n):
@@ -51,7 +51,7 @@ def _factorise(matrix, n):
 
 @kernel(fastmath=FAST)
 def measure_errors(
-    indptr, indices, data, profiles_t, degrees, contents, abundances, start, stop,
+    indptr, indices, data, gene_weights, profiles_t, degrees, contents, abundances, start, stop,
     lambda_spatial, lambda_ridge, errors_out,
 ):  # fmt: skip
     """Standard errors of the proportions of each spot from the curvature of its objective; overwrites `errors_out`.
@@ -63,7 +63,9 @@ def measure_errors(
     Parameters
     ----------
     indptr, indices, data : CSR arrays, (n_spots + 1,), (nnz,), (nnz,)
-        Counts of the kept genes, times the gene weights, as in `solve_spots`.
+        Counts of the kept genes.
+    gene_weights : (n_genes,) float
+        Weight of each gene; y_g stands for the weighted count.
     profiles_t : (n_genes, n_types) float
         B, transposed.
     degrees : (n_spots,) float
@@ -123,7 +125,8 @@ def measure_errors(
             for t in range(length):
                 mean[t] += weight * block[a, t]
         for t in range(filled):
-            curve[t] = data[first + t] / (mean[t] * mean[t]) if mean[t] > 0 else 0.0
+            weight = gene_weights[indices[first + t]]
+            curve[t] = weight * data[first + t] / (mean[t] * mean[t]) if mean[t] > 0 else 0.0
         curve[filled:length] = 0
         diagonal = float(lambda_spatial) * degrees[i] + lambda_ridge
         for a in range(n_active):

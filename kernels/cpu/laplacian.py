@@ -2,7 +2,11 @@
 
 import math
 
+import numpy as np
+
 from ..compile import kernel
+
+LEFT_BY_NEWTON = 5.0  # a step of length m leaves about this times m^2 (abundances of a spot sum to about 1)
 
 
 @kernel()
@@ -13,23 +17,17 @@ def link_reverse(indptr, indices, start, stop, reverse_out):
     ----------
     indptr : (n_spots + 1,) int64
     indices : (n_edges,) int32
-        Sorted within each row.
+        In any order within a row.
     start, stop : int
         Range of spots.
     reverse_out : (n_edges,) int64
     """
     for i in range(start, stop):
         for e in range(indptr[i], indptr[i + 1]):
-            j = indices[e]
-            low = indptr[j]
-            high = indptr[j + 1] - 1
-            while low < high:
-                middle = (low + high) // 2
-                if indices[middle] < i:
-                    low = middle + 1
-                else:
-                    high = middle
-            reverse_out[e] = low
+            back = indptr[indices[e]]
+            while indices[back] != i:
+                back += 1
+            reverse_out[e] = back
 
 
 @kernel()
@@ -111,3 +109,83 @@ def apply_laplacian(indptr, indices, weights, degrees, values, phi, start, stop,
             pull = phi * weights[e]
             for k in range(n_types):
                 product_out[i, k] -= pull * values[j, k]
+
+
+@kernel()
+def owe_moves(
+    indptr, indices, weights, degrees, moves, visited, lambda_spatial, phi, lambda_ridge, relax, start, stop, owed
+):
+    """Tell how far each spot may be from its answer after a sweep; updates `owed` in place.
+
+    A neighbour's move m_j shifts the gradient of spot i by at most lambda_s phi a_ij m_j, and the curvature is at
+    least lambda_s d_i + lambda_r: their ratio is owed, on top of what was owed before where the spot was not visited.
+    A visited spot owes what its own Newton step leaves, some m_i^2, and what over-relaxation overshot.
+
+    Parameters
+    ----------
+    indptr, indices, weights : CSR arrays of A, (n_spots + 1,), (n_edges,), (n_edges,)
+    degrees : (n_spots,) float
+        Row sums of A.
+    moves : (n_spots,) float
+        Largest change of an abundance of each spot in the sweep; 0 where it was not visited.
+    visited : (n_spots,) bool
+    lambda_spatial, phi, lambda_ridge : float
+        In counts.
+    relax : float
+        Over-relaxation of the sweep.
+    start, stop : int
+        Range of spots.
+    owed : (n_spots,) float, updated
+        inf: not known.
+    """
+    for i in range(start, stop):
+        pull = 0.0
+        for e in range(indptr[i], indptr[i + 1]):
+            pull += weights[e] * moves[indices[e]]
+        debt = owed[i]
+        if visited[i]:
+            debt = moves[i] * min(relax - 1.0 + LEFT_BY_NEWTON * moves[i], 1.0)
+        curvature = lambda_spatial * degrees[i] + lambda_ridge
+        if pull > 0.0 and curvature > 0.0:
+            debt += lambda_spatial * phi * pull / curvature
+        owed[i] = debt
+
+
+@kernel()
+def owe_shift(
+    indptr, indices, old_weights, weights, old_degrees, degrees, abundances, lambda_spatial, phi, lambda_ridge,
+    start, stop, owed,
+):  # fmt: skip
+    """Bound how far fresh weights move the answer of each spot; adds to `owed`.
+
+    The gradient of a spot that was solved for the old weights is lambda_s (dd_i v_i - phi sum_j da_ij v_j) for the
+    fresh ones, and its curvature is at least lambda_s d_i + lambda_r: their ratio bounds the move.
+
+    Parameters
+    ----------
+    indptr, indices : CSR arrays of the graph, (n_spots + 1,) int64, (n_edges,) int32
+    old_weights, weights : (n_edges,) float
+    old_degrees, degrees : (n_spots,) float
+    abundances : (n_spots, n_types) float
+    lambda_spatial, phi, lambda_ridge : float
+        In counts.
+    start, stop : int
+        Range of spots.
+    owed : (n_spots,) float, updated
+    """
+    n_types = abundances.shape[1]
+    shift = np.empty(n_types)
+    for i in range(start, stop):
+        change = degrees[i] - old_degrees[i]
+        for k in range(n_types):
+            shift[k] = change * abundances[i, k]
+        for e in range(indptr[i], indptr[i + 1]):
+            j = indices[e]
+            change = phi * (weights[e] - old_weights[e])
+            for k in range(n_types):
+                shift[k] -= change * abundances[j, k]
+        largest = 0.0
+        for k in range(n_types):
+            largest = max(largest, abs(shift[k]))
+        if largest > 0.0:
+            owed[i] += lambda_spatial * largest / (lambda_spatial * degrees[i] + lambda_ridge)

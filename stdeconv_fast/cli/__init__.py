@@ -1,4 +1,4 @@
-"""The command line: ``stdeconv-fast demo`` and ``stdeconv-fast run``."""
+"""The command line: ``stdeconv-fast demo``, ``stdeconv-fast run`` and ``stdeconv-fast warmup``."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import click
 
 from .demo import demo
 from .run import run
+from .warmup import warmup
 
 
 def _show_version(context: click.Context, parameter: click.Parameter, asked: bool) -> None:
@@ -26,3 +27,4 @@ def main() -> None:
 
 main.add_command(demo)
 main.add_command(run)
+main.add_command(warmup)

@@ -15,17 +15,26 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
 KEY = "stdeconv"
-SPARE = 1 << 24  # bytes left free on the disk
+WRITTEN = {
+    "obs": [f"{KEY}_dominant", f"{KEY}_status", f"{KEY}_deviance"],
+    "obsm": [KEY, f"{KEY}_se", f"{KEY}_cells"],
+    "uns": [f"{KEY}_params", f"{KEY}_cells"],
+}
+CSV_ROWS = 100_000  # of a table that are turned into text at once
 OWN_OPTIONS = {
     "device": "--device", "n_jobs": "--n-jobs", "seed": "--seed", "cell_level": "--cell-level", "progress": "--quiet",
 }  # fmt: skip
 
 
 @click.command()
-@click.argument("spatial", metavar="SPATIAL.h5ad")
-@click.argument("reference", metavar="REFERENCE.h5ad")
+@click.argument("spatial", metavar="SPATIAL")
+@click.argument("reference", metavar="REFERENCE")
 @click.option("--cell-type-key", required=True, metavar="KEY", help="Column of the reference's obs with the types.")
-@click.option("-o", "--out", required=True, metavar="OUT.h5ad", help="The spatial data with the answer in it.")
+@click.option("-o", "--out", required=True, metavar="OUT", help="The spatial data with the answer: .h5ad or .zarr.")
+@click.option("--no-counts", is_flag=True, help="Leave the counts out of OUT: a small file, soon written.")
+@click.option("--tiles", type=click.IntRange(min=1), metavar="N", help="Solve about N tiles, their counts on disk.")
+@click.option("--work", metavar="FOLDER", help="Keep finished tiles here while the run lasts, to be resumed.")
+@click.option("--resume", is_flag=True, help="Go on with the killed run whose work folder is --work.")
 @click.option("--csv", metavar="FILE", help="The proportions as a table, spots by types.")
 @click.option("--spatial-key", default="spatial", show_default=True, metavar="K", help="obsm key of the coordinates.")
 @click.option("--sample-key", metavar="K", help="Column of the spots' obs with the section of each.")
@@ -47,6 +56,10 @@ def run(
     reference: str,
     cell_type_key: str,
     out: str,
+    no_counts: bool,
+    tiles: int | None,
+    work: str | None,
+    resume: bool,
     csv: str | None,
     spatial_key: str,
     sample_key: str | None,
@@ -60,29 +73,47 @@ def run(
     as_json: bool,
     quiet: bool,
 ) -> None:
-    """Find the cell-type proportions of the spots in SPATIAL.h5ad.
+    """Find the cell-type proportions of the spots in SPATIAL with the single-cell data in REFERENCE.
 
-    Both files hold raw counts. OUT.h5ad gets obsm["stdeconv"] (spots by types), obs["stdeconv_dominant"],
-    obs["stdeconv_status"], obs["stdeconv_deviance"] and uns["stdeconv_params"]; with --set standard_errors=true also
-    obsm["stdeconv_se"].
+    Both hold raw counts. SPATIAL is an h5ad file, a zarr folder or a folder of such (tiles of one tissue); it is read
+    by blocks and never held whole. OUT gets what SPATIAL holds and obsm["stdeconv"] (spots by types),
+    obs["stdeconv_dominant"], obs["stdeconv_status"], obs["stdeconv_deviance"] and uns["stdeconv_params"]; with --set
+    standard_errors=true also obsm["stdeconv_se"].
     """
     from ..settings import Settings
 
     settings = _parse_settings(values)
     settings |= {"cell_level": cell_level, "progress": not quiet and sys.stderr.isatty()}
     Settings.make(device=device, n_jobs=n_jobs, seed=seed, **settings)
-    _check_files({"SPATIAL.h5ad": spatial, "REFERENCE.h5ad": reference}, {"--out": out, "--csv": csv})
+    _check_files({"SPATIAL": spatial, "REFERENCE": reference}, {"--out": out, "--csv": csv})
 
     from .. import tl
+    from ..io.atomic import atomic_path
+    from ..io.results import check_results, write_results
+    from ..io.stores import open_spots
+    from ..work_folder import clear_work
 
-    with plain_warnings(quiet):
-        spots, cells = _read(spatial, "SPATIAL.h5ad"), _read(reference, "REFERENCE.h5ad")
+    with plain_warnings(quiet), open_spots(spatial, layer_st) as store:
+        check_results(store, out, counts=not no_counts)
+        spots, cells = store.without_counts(spatial_key), _read(reference, "REFERENCE")
         tl.deconvolve(
-            spots, cells, cell_type_key=cell_type_key, key_added=KEY, layer_st=layer_st, layer_sc=layer_sc,
-            spatial_key=spatial_key, sample_key=sample_key, device=device, n_jobs=n_jobs, seed=seed, **settings,
+            spots, cells, cell_type_key=cell_type_key, key_added=KEY, layer_sc=layer_sc, spatial_key=spatial_key,
+            sample_key=sample_key, device=device, n_jobs=n_jobs, seed=seed, spots=store, tiles=tiles,
+            work_folder=work, resume=resume, keep_work=True, **settings,
         )  # fmt: skip
         del cells
-        _write(spots, out, csv)
+        new = _written(spots)
+        with ExitStack() as files:
+            table = files.enter_context(atomic_path(csv)) if csv else None
+            if table is not None:
+                _write_csv(spots.obsm[KEY], table)
+            write_results(
+                store, out, obs=spots.obs[new["obs"]], obsm={name: spots.obsm[name] for name in new["obsm"]},
+                uns={name: spots.uns[name] for name in new["uns"]}, counts=not no_counts,
+                drop=[f"{part}/{name}" for part, names in WRITTEN.items() for name in names],  # of an earlier run
+            )  # fmt: skip
+        if work is not None:
+            clear_work(work)
     summary = _summarise(spots, out, csv)
     if as_json:
         import json
@@ -90,6 +121,21 @@ def run(
         click.echo(json.dumps(summary, allow_nan=False))
     elif not quiet:
         click.echo(_told(summary))
+
+
+def _written(spots: AnnData) -> dict[str, list[str]]:
+    """What the run wrote, by the part of the AnnData."""
+    parts = {"obs": spots.obs.columns, "obsm": spots.obsm, "uns": spots.uns}
+    return {part: [name for name in names if name in WRITTEN[part]] for part, names in parts.items()}
+
+
+def _write_csv(shares: Any, path: Path) -> None:
+    """Six digits of every share; text by blocks, so that it never lies in memory whole."""
+    for start in range(0, len(shares), CSV_ROWS):
+        block = shares.iloc[start : start + CSV_ROWS]
+        block.to_csv(
+            path, index_label="spot", float_format="%.6g", mode="a" if start else "w", header=not start
+        )
 
 
 def _parse_settings(values: tuple[str, ...]) -> dict[str, Any]:
@@ -135,19 +181,18 @@ def _parse(name: str, text: str, usual: Any) -> Any:
 
 
 def _check_files(inputs: dict[str, str], outputs: dict[str, str | None]) -> None:
-    """Inputs that are not there, outputs that cannot be written, outputs that would take the place of an input."""
+    """Inputs that are not there, outputs that would take the place of an input or of each other."""
     from ..errors import DataError
     from ..io.atomic import check_writable
 
     for name, file in inputs.items():
-        if not Path(file).is_file():
-            got = "it is a folder" if Path(file).is_dir() else "there is no such file"
-            raise DataError(f"{name} must be a file; got '{file}': {got}.")
+        if not Path(file).exists():
+            raise DataError(f"{name} must be a file or a folder; got '{file}': there is no such file.")
     taken = {name: Path(file) for name, file in inputs.items()}
     for name, file in outputs.items():
         if file is None:
             continue
-        target = check_writable(file, name)
+        target = Path(file).resolve() if name == "--out" else check_writable(file, name)
         for other, path in taken.items():
             same = path.samefile(target) if path.exists() and target.exists() else path.resolve() == target
             if same:
@@ -156,54 +201,21 @@ def _check_files(inputs: dict[str, str], outputs: dict[str, str | None]) -> None
 
 
 def _read(path: str, name: str) -> AnnData:
-    from anndata import read_h5ad
-
     from ..errors import DataError
 
     try:
+        if Path(path).is_dir():
+            from anndata import read_zarr
+
+            return read_zarr(path)
+        from anndata import read_h5ad
+
         return read_h5ad(path)
     except MemoryError:
         raise
     except Exception as fault:
         reason = (str(fault).strip() or type(fault).__name__).splitlines()[0]
-        raise DataError(f"{name} must be an h5ad file; got '{path}', which cannot be read: {reason}") from fault
-
-
-def _write(spots: AnnData, out: str, csv: str | None) -> None:
-    """Write both files whole or not at all."""
-    from ..errors import DataError
-    from ..io.atomic import atomic_path
-
-    with ExitStack() as files:
-        part = files.enter_context(atomic_path(out))
-        table = files.enter_context(atomic_path(csv)) if csv else None
-        try:
-            _write_h5ad(spots, part)
-            if table is not None:
-                spots.obsm[KEY].to_csv(table, index_label="spot", float_format="%.6g")
-        except (OSError, MemoryError):
-            raise
-        except Exception as fault:
-            reason = (str(fault).strip() or type(fault).__name__).splitlines()[0]
-            raise DataError(f"'{out}' cannot be written: {reason}") from fault
-
-
-def _write_h5ad(spots: AnnData, part: Path) -> None:
-    """Write an h5ad file; by way of memory where the disk may not hold it: HDF5 crashes when a disk fills under it."""
-    import shutil
-
-    packed = {"compression": "gzip", "compression_opts": 1}
-    if shutil.disk_usage(part.parent).free > 1.2 * spots.__sizeof__() + SPARE:
-        spots.write_h5ad(part, **packed)
-        return
-    import h5py
-    from anndata.io import write_elem
-
-    with h5py.File(part.name, "w", driver="core", backing_store=False) as file:
-        write_elem(file, "/", spots, dataset_kwargs=packed)
-        file.flush()
-        image = file.id.get_file_image()
-    part.write_bytes(image)
+        raise DataError(f"{name} must be an h5ad file or a zarr folder; got '{path}': {reason}") from fault
 
 
 def _summarise(spots: AnnData, out: str, csv: str | None) -> dict[str, Any]:

@@ -4,33 +4,44 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..draws import order_by_key
 from ..parallel import Workers
-from ..parcels import Counts, Graph, Reference
+from ..parcels import Graph, Reference
 from ..stages import attention, graph, reference, solve_types
 
-PLACE_SWEEPS = 3  # sweeps over the spots with place alone; one sweep in each pass with attention
-SETTLED = 1e-4  # of an abundance; abundances of a spot sum to about 1
+if TYPE_CHECKING:
+    from .pieces import Whole as Pieces  # or anything with its methods
+
+SETTLED = 4e-4  # of an abundance; abundances of a spot sum to about 1
+ROUGH = 3e-2  # of an abundance: the first fit is but a start
+EARLY = (30.0, 10.0, 3.0, 1.0)  # of SETTLED, in the passes that others follow
+MOST_SWEEPS = 100  # in one pass
+MOST_RELAXED = 1.8
+MOST_GAIN = 0.9
+GAUSSIAN_SHARE = 0.1  # of the limit, with least squares: their answers are open in more directions
+WEIGHED_SPOTS = 50_000  # the dispersion of the genes is measured on so many spots where there are twice as many
 BLOCK_COUNTS = 3000  # counts of a block in the joint fit of the platform effect
 BLOCK_TOLERANCE = 1e-5  # ten rounds feed on each other: what one leaves open, the next ones move on
 JOINT_SPOTS = 50_000  # the joint fit uses patches of so many spots where there are more
 
 
 def fit_platform(
-    counts: Counts, known: Reference, coordinates: np.ndarray, sections: np.ndarray, keys: np.ndarray, workers: Workers
+    pieces: Pieces, known: Reference, coordinates: np.ndarray, sections: np.ndarray, keys: np.ndarray, workers: Workers
 ) -> Reference:
     """Fit the platform effect jointly with the composition of blocks of neighbouring spots.
 
     Ten rounds of: fit the blocks without ridge or neighbours, then move each gene's profiles by the ratio of its
     counts over the blocks to what the fit expects.
     """
-    if counts.n_spots > JOINT_SPOTS:
+    rows = None
+    if pieces.n_spots > JOINT_SPOTS:
         rows = graph.choose_patches(coordinates, sections, keys, JOINT_SPOTS // 500, 500)
-        counts, coordinates, sections, keys = (
-            graph.take_spots(counts, rows), coordinates[rows], sections[rows], keys[rows],
-        )  # fmt: skip
+        coordinates, sections, keys = coordinates[rows], sections[rows], keys[rows]
+    counts = pieces.take(rows)
     blocks = graph.pool_blocks(counts, coordinates, sections, keys, BLOCK_COUNTS)
     alone = graph.no_neighbours(blocks.n_spots)
     seen = np.bincount(blocks.indices, blocks.data, minlength=blocks.n_genes)
@@ -46,31 +57,90 @@ def fit_platform(
 
 
 def first_fit(
-    counts: Counts, known: Reference, loss: str, lambda_ridge: float, workers: Workers
-) -> tuple[Reference, solve_types.Problem, np.ndarray]:
-    """Solve every spot alone; where the platform effect is weak, weigh the genes by it and solve again.
+    pieces: Pieces, known: Reference, loss: str, lambda_ridge: float, keys: np.ndarray, workers: Workers
+) -> tuple[Reference, np.ndarray]:
+    """Solve every spot alone, roughly; where the platform effect is weak, weigh the genes by what that leaves.
 
     Returns
     -------
     Reference
-        With its gene weights.
-    Problem, abundances
-        The start of everything that looks at neighbours.
+        With its gene weights; the pieces are posed against it.
+    abundances : (n_spots, n_types) float
+        The start of everything that looks at neighbours; to be finished alone where nothing does.
     """
-    alone = graph.no_neighbours(counts.n_spots)
-    problem = solve_types.pose(counts, known, loss)
-    abundances = solve_types.start_evenly(problem)
-    solve_types.solve_alone(problem, abundances, alone, lambda_ridge, workers)
+    pieces.pose(known, loss)
+    abundances = pieces.solve_alone(lambda_ridge, ROUGH)
     if loss == "poisson" and known.platform_log2_sd < reference.STRONG_PLATFORM:
-        known = reference.weigh_genes(known, counts, abundances, workers)
-        if (known.gene_weights < 1).any():
-            problem = solve_types.pose(counts, known, loss)
-            solve_types.solve_alone(problem, abundances, alone, lambda_ridge, workers, cold=False)
-    return known, problem, abundances
+        rows = None
+        if pieces.n_spots > 2 * WEIGHED_SPOTS:
+            rows = np.sort(order_by_key(keys)[:WEIGHED_SPOTS])
+        solved = abundances if rows is None else abundances[rows]
+        known = reference.weigh_genes(known, pieces.take(rows), solved, workers)
+        pieces.pose(known, loss)
+    return known, abundances
+
+
+def settle(
+    problem: solve_types.Problem,
+    abundances: np.ndarray,
+    links: Graph,
+    lambda_spatial: float,
+    phi: float,
+    lambda_ridge: float,
+    owed: np.ndarray,
+    workers: Workers,
+    relax: float = 1.0,
+    limit: float = SETTLED,
+    most: int = MOST_SWEEPS,
+) -> float:
+    """Sweep over the spots until none is far from its answer; updates `abundances` and `owed` in place.
+
+    A sweep visits the spots that owe more than `limit`. Where the sweeps gain slowly (strong smoothing), they are
+    over-relaxed.
+
+    Parameters
+    ----------
+    owed : (n_spots,) float, updated
+        Bound on how far each spot is from its answer; inf: not known.
+    relax : float
+        Over-relaxation at the start, from 1 to below 2.
+
+    Returns
+    -------
+    float
+        The over-relaxation at the end: a start for the next time.
+    """
+    strengths = (lambda_spatial, phi, lambda_ridge)
+    limit *= 1.0 if problem.gram is None else GAUSSIAN_SHARE
+    rest = limit * (2 - relax) ** 2  # what is left adds up over the sweeps not made: the more, the slower they gain
+    last, due = 0.0, owed > rest
+    for turn in range(most):
+        if not due.any():
+            break
+        moves = solve_types.sweep(problem, abundances, links, *strengths, workers, due, relax)
+        solve_types.owe_moves(links, moves, due, *strengths, relax, owed, workers)
+        moved = float(moves.mean(dtype=np.float64))
+        if turn > 1 and 2 * due.sum() > len(due):  # before, the spots still find their own answer; after, few are left
+            relax = _relax_more(relax, moved / last)
+            rest = min(rest, limit * (2 - relax) ** 2, limit * (1 - min(moved / last, MOST_GAIN)))
+        last, due = moved, owed > rest
+    return relax
+
+
+def _relax_more(relax: float, gain: float) -> float:
+    """A better over-relaxation from the ratio of two moves in a row, at least as strong as the present one.
+
+    With mu the rate of Jacobi's method, (gain + w - 1)^2 = gain w^2 mu^2, and the best w is 2 / (1 + sqrt(1 - mu^2))
+    (Young 1971; Hageman and Young 1981, chapter 9). A gain near w - 1 or below tells that w is strong enough.
+    """
+    if not relax - 1 + 0.1 < gain < 1:
+        return relax
+    squared = min((gain + relax - 1) ** 2 / (gain * relax * relax), 0.999)
+    return max(relax, min(2 / (1 + np.sqrt(1 - squared)), MOST_RELAXED))
 
 
 def alternate(
-    problem: solve_types.Problem,
+    pieces: Pieces,
     abundances: np.ndarray,
     places: Graph,
     lambda_spatial: float,
@@ -80,38 +150,29 @@ def alternate(
     listen: bool,
     workers: Workers,
     tick: Callable[[], None] = lambda: None,
-    settled: float = SETTLED,
+    limit: float = SETTLED,
 ) -> Graph:
     """Passes of attention and solve; updates `abundances` in place and returns the last graph.
 
-    The first pass has place alone, up to three sweeps over the spots; each further one has attention from the
-    abundances so far and one sweep. Without `listen` all passes have place alone. What has settled ends early: the
-    place sweeps when the next one would move the abundances of a spot by less than ten times `settled` in the mean
-    over spots (the largest of a spot; judged by the last two sweeps), all passes when by less than `settled`.
+    The first pass has place alone; each further one has attention from the abundances so far, and visits the spots
+    that the fresh weights may move by more than `limit`. The passes end early when there is none. A pass that another
+    one follows may leave more: `EARLY` times `limit`.
     """
     links = attention.attend_by_place(places, abundances.dtype, workers)
-    moves: list[float] = []
-
-    def sweep() -> None:
-        before = abundances.copy()
-        solve_types.sweep(problem, abundances, links, lambda_spatial, phi, lambda_ridge, 1, workers)
-        moves.append(float(np.abs(abundances - before).max(axis=1).mean(dtype=np.float64)))
-
-    def still(limit: float) -> bool:
-        last, moved = moves[-2:] if len(moves) > 1 else (moves[-1], moves[-1])
-        return min(moved, moved * moved / max(last, 1e-300)) < limit
-
-    while len(moves) < PLACE_SWEEPS and not (moves and still(10 * settled if n_iter > 1 else settled)):
-        sweep()
-    tick()
-    moves.clear()
-    for _ in range(n_iter - 1):
-        if listen:
-            links = attention.attend(places, abundances, workers)
-        sweep()
+    strengths = (lambda_spatial, phi, lambda_ridge)
+    owed = np.full(places.n_spots, np.inf, dtype=abundances.dtype)
+    passes = n_iter if listen else 1
+    relax = 1.0
+    for turn in range(passes):
+        if turn:
+            fresh = attention.attend(places, abundances, workers)
+            solve_types.owe_shift(links, fresh, abundances, *strengths, owed, workers)
+            links = fresh
+            if not (owed > limit).any():
+                break
+        factor = EARLY[min(turn, len(EARLY) - 1)] if turn < passes - 1 else 1.0
+        relax = pieces.settle(abundances, links, *strengths, owed, relax, limit * factor)
         tick()
-        if still(settled):
-            break
     return links
 
 

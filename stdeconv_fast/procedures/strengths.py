@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -10,7 +11,7 @@ from ..kernels.cpu.counts import thin_counts
 from ..parallel import Workers
 from ..parcels import Counts, Graph, Reference, Strengths
 from ..stages import attention, graph, solve_types
-from .passes import cut_out
+from .passes import cut_out, settle
 
 SHARE = 0.8  # of the molecules that are fitted
 PATH = (0.0, 5.0, 20.0, 50.0, 100.0, 200.0, 400.0)  # counts
@@ -18,7 +19,12 @@ LAST = 25_600.0  # doubling ends here
 PHIS = (0.8, 0.9, 0.95, 0.99)
 FIXED = 20.0  # counts, without tuning
 PATCHES, PATCH_SPOTS = 8, 125
-SWEEPS = 3
+SWEEPS, SETTLED = 6, 1e-3  # of one value tried: enough to tell it from the others
+
+
+def _ladder(step: int) -> float:
+    """lambda of a step, in counts: those of PATH, then doubled."""
+    return PATH[step] if step < len(PATH) else PATH[-1] * 2 ** (step - len(PATH) + 1)
 
 
 def thin(counts: Counts, row_keys: np.ndarray, gene_keys: np.ndarray, workers: Workers) -> tuple[Counts, np.ndarray]:
@@ -35,7 +41,7 @@ def thin(counts: Counts, row_keys: np.ndarray, gene_keys: np.ndarray, workers: W
 
 
 def choose_strengths(
-    counts: Counts,
+    take: Callable[[np.ndarray], Counts],
     known: Reference,
     places: Graph,
     coordinates: np.ndarray,
@@ -53,8 +59,10 @@ def choose_strengths(
 
     Parameters
     ----------
-    counts, known, places
-        Counts, reference and neighbour graph of the usable spots.
+    take : callable
+        Counts of some of the usable spots.
+    known, places
+        Reference and neighbour graph of the usable spots.
     coordinates, sections, row_keys
         Place, section and key of each spot.
     gene_keys : (n_genes,) uint64
@@ -70,53 +78,70 @@ def choose_strengths(
 
     Notes
     -----
-    A path of lambda with phi = 1 and place alone; attention from the fitting part's abundances at the best lambda;
-    the path again on that graph, doubled while the last value wins; then phi.
+    With phi = 1 and place alone up or down a ladder of lambda from its middle for as long as the score rises; then phi,
+    from 1 down, with attention from the fitting part's abundances at the best lambda. Every value starts from the
+    answer of the one before. A second climb with attention would smooth more, and too much on the shallowest data:
+    attention by itself asks for more smoothing as it spares the borders.
     """
     rows = graph.choose_patches(coordinates, sections, row_keys, PATCHES, PATCH_SPOTS)
-    fit, test = thin(graph.take_spots(counts, rows), row_keys[rows], gene_keys, workers)
+    fit, test = thin(take(rows), row_keys[rows], gene_keys, workers)
     if (fit.totals <= 0).any():  # without a count to fit a spot tells nothing of the smoothing
         rows = rows[fit.totals > 0]
-        fit, test = thin(graph.take_spots(counts, rows), row_keys[rows], gene_keys, workers)
+        fit, test = thin(take(rows), row_keys[rows], gene_keys, workers)
     if not len(rows):
         return Strengths(FIXED, phi, False)
     problem = solve_types.pose(fit, known, loss)
-    patches = cut_out(places, rows) if len(rows) < counts.n_spots else places
-    links = attention.attend_by_place(patches, fit.data.dtype, workers)
+    patches = cut_out(places, rows) if len(rows) < places.n_spots else places
+    links = attention.attend_by_place(patches, fit.dtype, workers)
     start = solve_types.start_evenly(problem)
     solve_types.solve_alone(problem, start, graph.no_neighbours(len(rows)), lambda_ridge, workers)
     tried: list[dict] = []
+    relax = 1.0
 
-    def walk(lambdas: tuple[float, ...], name: str) -> tuple[float, np.ndarray]:
-        """The best lambda of a path with phi = 1, warm-started, and its abundances."""
-        best, found, moving = (-np.inf, 0.0), start, start.copy()
-        pending = list(lambdas)
-        while pending:
-            strength = pending.pop(0)
-            reached = attempt(moving, strength, 1.0, name)
-            if reached > best[0]:
-                best, found = (reached, strength), moving.copy()
-                if not pending and 0 < strength < LAST:
-                    pending.append(2 * strength)
-        return best[1], found
+    def climb(first: int, state: np.ndarray, name: str) -> tuple[int, np.ndarray]:
+        """The best step of the ladder with phi = 1, from step `first` on uphill, and its abundances."""
+        nonlocal relax
+        state = state.copy()
+        best, top, found = attempt(state, _ladder(first), 1.0, name), first, state
+        for direction in (1, -1):
+            step, moving, relax = first, state.copy(), relax if direction > 0 else 1.0
+            while step + direction >= 0 and _ladder(step + direction) <= LAST:
+                step += direction
+                moving = moving if step else start.copy()
+                reached = attempt(moving, _ladder(step), 1.0, name)
+                if not (reached > best or (direction < 0 and reached == best)):
+                    break
+                best, top, found = reached, step, moving.copy()
+            if top > first:
+                break
+        return top, found
 
     def attempt(moving: np.ndarray, strength: float, share: float, name: str) -> float:
-        for _ in range(SWEEPS if strength else 0):
-            solve_types.sweep(problem, moving, links, strength, share, lambda_ridge, 1, workers)
+        nonlocal relax
+        if strength:
+            owed = np.full(len(moving), np.inf, dtype=moving.dtype)
+            relax = settle(
+                problem, moving, links, strength, share, lambda_ridge, owed, workers, relax, SETTLED, SWEEPS
+            )
         reached = solve_types.score(problem, test, (1 - SHARE) / SHARE, moving, workers)
         tried.append({"graph": name, "lambda_spatial": strength, "phi": share, "score": reached})
         return reached
 
-    strength, found = walk(PATH, "place")
-    if listen and strength > 0:
-        links = attention.attend(patches, found, workers)
-        strength, found = walk(PATH, "attention")
+    top, found = climb(PATH.index(FIXED), start, "place")
+    strength, name = _ladder(top), "place"
     if strength == 0:
         return Strengths(0.0, phi, True, tried)
-    name = tried[-1]["graph"]
-    scores = {1.0: next(t["score"] for t in tried if (t["graph"], t["lambda_spatial"]) == (name, strength))}
+    if listen:
+        links, name = attention.attend(patches, found, workers), "attention"
+        scores = {1.0: attempt(found, strength, 1.0, name)}
+    else:
+        scores = {1.0: max(row["score"] for row in tried)}
+    falling = False
     for share in sorted({*PHIS, phi} - {1.0}, reverse=True):
-        scores[share] = attempt(found.copy(), strength, share, name)
+        if not falling or share == phi:
+            best = max(scores.values())
+            scores[share] = attempt(found.copy(), strength, share, name)
+            falling = scores[share] < best
     best = max(scores.values())
     chosen = phi if scores[phi] == best else max(share for share, reached in scores.items() if reached == best)
     return Strengths(strength, chosen, True, tried)

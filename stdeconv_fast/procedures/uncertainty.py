@@ -69,7 +69,8 @@ def estimate_errors(
     degrees = graph.degrees.astype(kind, copy=False) if smoothed else np.zeros(counts.n_spots, dtype=kind)
     contents = np.ones(n_types) if mrna_content is None else np.asarray(mrna_content, dtype=np.float64)
     before = (
-        counts.indptr, counts.indices, problem.data, problem.profiles_t, degrees, contents.astype(kind), abundances,
+        counts.indptr, counts.indices, counts.data, problem.gene_weights, problem.profiles_t, degrees,
+        contents.astype(kind), abundances,
     )  # fmt: skip
     errors = np.empty((counts.n_spots, n_types))
     workers.over(

@@ -21,15 +21,19 @@ def to_proportions(abundances: np.ndarray, mrna_content: np.ndarray | None) -> n
     ndarray of float64, (n_spots, n_types)
         Rows sum to 1; a row without any abundance is NaN.
     """
-    values = np.asarray(abundances, dtype=np.float64)
+    values = np.array(abundances, dtype=np.float64)  # a copy, and the only one: it may be the largest array of all
     if mrna_content is not None:
-        values = values / mrna_content
+        values /= mrna_content
     sums = values.sum(axis=1, keepdims=True)
-    return np.divide(values, sums, out=np.full(values.shape, np.nan), where=sums > 0)
+    np.divide(values, sums, out=values, where=sums > 0)
+    values[~(sums[:, 0] > 0)] = np.nan
+    return values
 
 
 def lay_out(values: np.ndarray, rows: np.ndarray, n_rows: int) -> np.ndarray:
-    """Rows put back to their places among all spots; the others are NaN, (n_rows, n_types)."""
+    """Rows put back to their places among all spots, (n_rows, n_types); the others are NaN. No copy of all rows."""
+    if len(rows) == n_rows:
+        return values
     out = np.full((n_rows, values.shape[1]), np.nan)
     out[rows] = values
     return out

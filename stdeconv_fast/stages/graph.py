@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -11,13 +12,18 @@ from scipy.spatial import cKDTree
 
 from ..draws import keys_of, mix, order_by_key
 from ..kernels.cpu import laplacian as kernels
+from ..kernels.cpu import neighbours as near_kernels
 from ..kernels.cpu.counts import key_rows
-from ..parallel import Workers, cut
+from ..kernels.cpu.neighbours import find_near
+from ..parallel import LIGHT, Workers, cut
 from ..parcels import Counts, Graph
 
 TIE = 1e-6  # relative difference of distances that counts as a tie
 MOST_TIED = 4  # neighbours a spot has at most, in multiples of k_neighbors
 MOST_COMPARED = 2048  # beyond so many ties of one spot the tree's own order decides
+IN_BIN, CROWDED = 2, 64  # points in a bin, in the mean and at most
+GRID_SPOTS = 1000  # fewer spots are not worth a look for a grid
+MOST_PITCHES = 1e8
 QUERY = 65536  # spots a query of the tree, so that no array grows beyond the graph itself
 
 
@@ -26,20 +32,26 @@ def spot_keys(coordinates: np.ndarray, totals: np.ndarray, seed: int) -> np.ndar
     return keys_of(seed, *np.asarray(coordinates, dtype=np.float64).T, totals)
 
 
-def tell_apart(keys: np.ndarray, counts: Counts, gene_keys: np.ndarray, workers: Workers) -> np.ndarray:
+def tell_apart(
+    keys: np.ndarray, take: Callable[[np.ndarray], Counts], gene_keys: np.ndarray, workers: Workers
+) -> np.ndarray:
     """The keys, with the counts of the spot in those that several spots share: equal place and total.
 
     Parameters
     ----------
     keys : (n_spots,) uint64
-    counts : Counts
+    take : callable
+        Counts of some spots.
     gene_keys : (n_genes,) uint64
     """
+    in_order = np.sort(keys)
+    if not (in_order[1:] == in_order[:-1]).any():
+        return keys
     _, group, sizes = np.unique(keys, return_inverse=True, return_counts=True)
     rows = np.flatnonzero(sizes[group] > 1)
     if not len(rows):
         return keys
-    some = take_spots(counts, rows)
+    some = take(rows)
     contents = np.empty(len(rows), dtype=np.uint64)
     workers.over(key_rows, len(rows), (some.indptr, some.indices, some.data, gene_keys), (contents,))
     told = keys.copy()
@@ -48,16 +60,64 @@ def tell_apart(keys: np.ndarray, counts: Counts, gene_keys: np.ndarray, workers:
 
 
 def _nearest(points: np.ndarray, k: int, keys: np.ndarray, workers: Workers) -> tuple[np.ndarray, ...]:
-    """Directed edges (from, to, distance) to the k nearest other points and all that tie with the last of them."""
+    """Directed edges (from, to, distance) to the k nearest other points and all that tie with the last of them.
+
+    By square bins in the plane; by a tree in space, and where the points lie so unevenly that bins would be crowded.
+    """
     n = len(points)
     k = min(k, n - 1)
     if k < 1:
         return np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0)
+    bins = _sort_into_bins(points)
+    if bins is None:
+        return _nearest_by_tree(points, np.arange(n), k, keys, workers)
+    most = min(MOST_TIED * k, n - 1)
+
+    def near(start: int, stop: int) -> tuple[np.ndarray, ...]:
+        lengths = np.empty(stop - start, dtype=np.int64)
+        others, distances = np.empty((stop - start, most), dtype=np.int32), np.empty((stop - start, most))
+        find_near(points, *bins, k, most, TIE, start, stop, lengths, others, distances)
+        filled = np.arange(most) < lengths[:, None]
+        origin = np.repeat(np.arange(start, stop), np.maximum(lengths, 0))
+        return origin, others[filled], distances[filled], start + np.flatnonzero(lengths < 0)
+
+    parts = workers.each(near, cut(n, LIGHT))
+    edges = tuple(np.concatenate([part[field] for part in parts]) for field in range(3))
+    tied = np.concatenate([part[3] for part in parts])
+    if len(tied):
+        edges = tuple(map(np.concatenate, zip(edges, _nearest_by_tree(points, tied, k, keys, workers), strict=True)))
+    return edges
+
+
+def _sort_into_bins(points: np.ndarray) -> tuple | None:
+    """Points in square bins of about two each, as `find_near` takes them; None in space and where bins are crowded."""
+    n = len(points)
+    low, high = points.min(axis=0), points.max(axis=0)
+    extent = high - low
+    if points.shape[1] != 2 or not (extent > 0).any():
+        return None
+    side = max(math.sqrt(extent[0] * extent[1] * IN_BIN / n), extent.max() * IN_BIN / n)
+    across, down = (int(length / side) + 1 for length in extent)
+    place = np.minimum(((points - low) / side).astype(np.int64), (across - 1, down - 1))
+    number = place[:, 1] * across + place[:, 0]
+    sizes = np.bincount(number, minlength=across * down)
+    if sizes.max() > CROWDED:
+        return None
+    members = np.argsort(number, kind="stable")
+    starts = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
+    return members, starts, across, down, float(low[0]), float(low[1]), float(side)
+
+
+def _nearest_by_tree(
+    points: np.ndarray, wanted: np.ndarray, k: int, keys: np.ndarray, workers: Workers
+) -> tuple[np.ndarray, ...]:
+    """The edges of `_nearest` from some of the points."""
+    n = len(points)
     tree = cKDTree(points)
     most = min(MOST_TIED * k, n - 1)
     edges = []
-    for start, stop in cut(n, QUERY):
-        rows, width = np.arange(start, stop), min(k + 3, most)
+    for start, stop in cut(len(wanted), QUERY):
+        rows, width = wanted[start:stop], min(k + 3, most)
         while len(rows):
             distances, others = tree.query(points[rows], k=width + 1, workers=workers.n)
             own = others == rows[:, None]
@@ -142,6 +202,7 @@ def link_spots(
     n = len(coordinates)
     if not n:
         return no_neighbours(0)
+    coordinates = np.ascontiguousarray(coordinates, dtype=np.float64)
     origins, targets, distances = [], [], []
     for section in np.unique(sections):
         members = np.flatnonzero(sections == section)
@@ -149,23 +210,17 @@ def link_spots(
         origins.append(members[i])
         targets.append(members[j])
         distances.append(d)
-    i, j, d = np.concatenate(origins), np.concatenate(targets), np.concatenate(distances)
-    # a distance of 0 must not vanish from the sparse pattern, and an edge that is none in this direction is inf
-    forward = csr_matrix((d + 1.0, (i, j)), shape=(n, n))
-    pattern = (forward + forward.T).tocsr()
-    pattern.sort_indices()
-    indptr, indices = pattern.indptr.astype(np.int64), pattern.indices.astype(np.int32)
-    row = np.repeat(np.arange(n), np.diff(indptr))
-    along = np.full(len(indices), np.inf)
-    wide = row.astype(np.int64) * n + indices
-    along[np.searchsorted(wide, i.astype(np.int64) * n + j)] = d
+    i, j, d = (np.concatenate(parts) if len(parts) > 1 else parts[0] for parts in (origins, targets, distances))
+    del origins, targets, distances
+    indptr, indices, along = _both_ways(n, i, j, d, workers)
+    workers.over(near_kernels.order_rows, n, (indptr, keys), (indices, along))
+    scales = np.empty(n)
+    workers.over(near_kernels.scale_spots, n, (indptr, along), (scales,))
     place = np.empty(len(indices))
-    arrays = (indptr, along, _scales(indptr, along))
-    workers.over(kernels.place_edges, n, arrays, (place,))
+    workers.over(kernels.place_edges, n, (indptr, along, scales), (place,))
     reverse = np.empty(len(indices), dtype=np.int64)
     workers.over(kernels.link_reverse, n, (indptr, indices), (reverse,))
-    colours = np.full(n, -1, dtype=np.int32)
-    kernels.colour_spots(indptr, indices, order_by_key(keys), colours)
+    colours = _colour(indptr, indices, along, coordinates, keys, workers)
     classes = tuple(
         np.flatnonzero(colours == colour).astype(np.int32) for colour in range(colours.max(initial=-1) + 1)
     )
@@ -173,21 +228,48 @@ def link_spots(
     return Graph(indptr, indices, reverse, place, empty, empty, classes)
 
 
-def _scales(indptr: np.ndarray, distances: np.ndarray) -> np.ndarray:
-    """s_i: median of the positive distances to the neighbours; 1 where there is none, (n_spots,) float64."""
+def _both_ways(n: int, i: np.ndarray, j: np.ndarray, d: np.ndarray, workers: Workers) -> tuple[np.ndarray, ...]:
+    """Directed edges as a symmetric pattern, (indptr, indices, distances): inf where there is only the way back."""
+    if len(i) and ((np.diff(i) < 0) | ((np.diff(i) == 0) & (np.diff(j) < 0))).any():
+        order = np.lexsort((j, i))
+        i, j, d = i[order], j[order], d[order]
+    ends = np.concatenate([[0], np.cumsum(np.bincount(i, minlength=n))]).astype(np.int64)
+    j = j.astype(np.int32)
+    one_sided = np.empty(len(j), dtype=np.bool_)
+    workers.over(near_kernels.find_one_sided, n, (ends, j), (one_sided,))
+    back, origin = j[one_sided], i[one_sided]
+    order = np.lexsort((origin, back))
+    back_ends = np.concatenate([[0], np.cumsum(np.bincount(back, minlength=n))]).astype(np.int64)
+    indptr = ends + back_ends
+    indices, along = np.empty(indptr[-1], dtype=np.int32), np.empty(indptr[-1])
+    before = (ends, j, d, back_ends, origin[order].astype(np.int32), indptr)
+    workers.over(near_kernels.merge_edges, n, before, (indices, along))
+    return indptr, indices, along
+
+
+def _colour(
+    indptr: np.ndarray, indices: np.ndarray, along: np.ndarray, coordinates: np.ndarray, keys: np.ndarray,
+    workers: Workers,
+) -> np.ndarray:  # fmt: skip
+    """Colours of which no two neighbours share one, (n_spots,) int32; they hang on places and keys, not on the order.
+
+    On a grid by odd and even rows and columns, so that the spots of a colour follow one another in memory; where that
+    fails, at gaps and borders, and everywhere off a grid, each spot takes the least colour that no neighbour has.
+    """
     n = len(indptr) - 1
-    row = np.repeat(np.arange(n), np.diff(indptr))
-    told = np.isfinite(distances) & (distances > 0)
-    row, distances = row[told], distances[told]
-    order = np.lexsort((distances, row))
-    distances = distances[order]
-    sizes = np.bincount(row, minlength=n)
-    first = np.concatenate([[0], np.cumsum(sizes)])[:-1]
-    scales = np.ones(n)
-    some = sizes > 0
-    low, high = first + (sizes - 1) // 2, first + sizes // 2
-    scales[some] = 0.5 * (distances[low[some]] + distances[high[some]])
-    return scales
+    colours = np.full(n, -1, dtype=np.int32)
+    pending = np.arange(n)
+    pitch = along.min(initial=np.inf, where=along > 0)
+    if n > GRID_SPOTS and np.isfinite(pitch) and np.ptp(coordinates) < MOST_PITCHES * pitch:
+        odd = np.floor((coordinates - coordinates.min(axis=0)) / pitch + 0.5).astype(np.int64) & 1
+        by_place = (odd @ (1 << np.arange(odd.shape[1]))).astype(np.int32)
+        clash = np.empty(n, dtype=np.bool_)
+        workers.over(near_kernels.find_clashes, n, (indptr, indices, by_place), (clash,))
+        if 2 * clash.sum() < n:
+            colours[~clash] = by_place[~clash]
+            pending = np.flatnonzero(clash)
+    kernels.colour_spots(indptr, indices, pending[order_by_key(keys[pending])], colours)
+    return colours
 
 
 def no_neighbours(n_spots: int) -> Graph:
@@ -248,12 +330,14 @@ def pool_blocks(
         blocks[members] = found + halve(coordinates[members], counts.totals[members], keys[members], 1.5 * size)
         found = blocks[members].max() + 1
     matrix = csr_matrix((counts.data, counts.indices, counts.indptr), shape=(counts.n_spots, counts.n_genes))
-    member = csr_matrix((np.ones(counts.n_spots, counts.data.dtype), (blocks, np.arange(counts.n_spots))))
+    member = csr_matrix((np.ones(counts.n_spots, counts.dtype), (blocks, np.arange(counts.n_spots))))
     pooled = (member @ matrix).tocsr()
     pooled.sort_indices()
     totals = np.bincount(blocks, counts.totals).astype(counts.totals.dtype)
+    narrow = counts.data.dtype.kind == "u" and pooled.data.max(initial=0) <= np.iinfo(counts.data.dtype).max
+    data = pooled.data.astype(counts.data.dtype) if narrow else pooled.data
     return Counts(
-        pooled.indptr.astype(np.int64), pooled.indices.astype(np.int32), pooled.data, totals, counts.n_genes
+        pooled.indptr.astype(np.int64), pooled.indices.astype(counts.indices.dtype), data, totals, counts.n_genes
     )
 
 

@@ -61,11 +61,9 @@ def average_types(inputs: Inputs, workers: Workers) -> Profiles:
     return Profiles(means, gene_totals, library / library.mean(), cell_totals)
 
 
-def total_genes(inputs: Inputs, rows: np.ndarray, workers: Workers) -> np.ndarray:
-    """Counts of each shared gene over some spots, (n_shared,) float64."""
-    matrix = inputs.spots
-    arrays = (matrix.indptr, matrix.indices, matrix.data, rows)
-    return workers.sums(kernels.sum_genes, len(rows), arrays, (matrix.shape[1],))[inputs.spot_genes]
+def choose_candidates(profiles: Profiles) -> np.ndarray:
+    """Genes that `choose_genes` keeps in the usual case, told from the reference alone, (n_candidates,) int64."""
+    return choose_genes(profiles, np.ones(len(profiles.gene_totals)))
 
 
 def choose_genes(profiles: Profiles, spot_gene_totals: np.ndarray) -> np.ndarray:
@@ -89,22 +87,11 @@ def choose_genes(profiles: Profiles, spot_gene_totals: np.ndarray) -> np.ndarray
     return seen[kept]
 
 
-def gather_counts(
-    inputs: Inputs, rows: np.ndarray, kept_genes: np.ndarray, dtype: np.dtype, workers: Workers
-) -> Counts:
-    """Counts of the kept genes in some spots, in the working dtype."""
-    matrix = inputs.spots
-    return _gather(matrix, inputs.spot_genes[kept_genes], rows, dtype, workers)
-
-
 def gather_cells(
     inputs: Inputs, rows: np.ndarray, kept_genes: np.ndarray, dtype: np.dtype, workers: Workers
 ) -> Counts:
     """Counts of the kept genes in some reference cells, in the working dtype."""
-    return _gather(inputs.reference, inputs.reference_genes[kept_genes], rows, dtype, workers)
-
-
-def _gather(matrix, columns: np.ndarray, rows: np.ndarray, dtype: np.dtype, workers: Workers) -> Counts:
+    matrix, columns = inputs.reference, inputs.reference_genes[kept_genes]
     gene_map = np.full(matrix.shape[1], -1, dtype=np.int32)
     gene_map[columns] = np.arange(len(columns), dtype=np.int32)
     arrays = (matrix.indptr, matrix.indices, matrix.data, gene_map, rows)
@@ -223,7 +210,7 @@ def compare_genes(
     Zeros are counted without being visited: (y - mu)^2 / mu = y^2 / mu - 2 y + mu, and the sum of mu needs only
     the n_i-weighted sum of the abundances.
     """
-    dtype = counts.data.dtype
+    dtype = counts.dtype
     transposed = np.ascontiguousarray(reference.profiles.T, dtype=dtype)
     arrays = (counts.indptr, counts.indices, counts.data, counts.totals, transposed, abundances)
     squares = workers.sums(sum_excess, counts.n_spots, arrays, (counts.n_genes,))

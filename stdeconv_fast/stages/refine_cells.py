@@ -150,7 +150,7 @@ def refine(
     CellWeights
         Weights in units of abundance, not yet scaled to sum to 1.
     """
-    dtype = counts.data.dtype
+    dtype = counts.dtype
     n = counts.n_spots
     max_cells_per_spot = min(max_cells_per_spot, len(cells.rows))
     inverse = np.divide(1.0, counts.totals, out=np.zeros(n), where=counts.totals > 0)

@@ -6,8 +6,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from ..kernels.cpu import laplacian
 from ..kernels.cpu import spots as kernels
 from ..kernels.cpu.fits import score_spots
+from ..kernels.cpu.least_squares import solve_spots_gaussian
 from ..parallel import HEAVY, LIGHT, Workers
 from ..parcels import Counts, Graph, Reference
 
@@ -15,6 +17,7 @@ FIRST_STEPS = 40
 WARM_STEPS = 10  # of expectation-maximisation from an even start
 TOLERANCE = 1e-3  # of an abundance; abundances of a spot sum to about 1
 GAUSSIAN_SWEEPS, GAUSSIAN_TOLERANCE = 5000, 1e-6  # least squares converge slowly: the Gram matrix is stiff
+MOST_CHUNKS = 64
 SCALE = 1e4  # log1p of counts per 10,000
 
 
@@ -26,7 +29,6 @@ class Problem:
     """
 
     counts: Counts
-    data: np.ndarray  # counts times gene weights
     gene_weights: np.ndarray  # (n_genes,)
     profiles_t: np.ndarray  # (n_genes, n_types)
     profile_sums: np.ndarray  # (n_types,) weighted sums of the profiles
@@ -37,11 +39,9 @@ class Problem:
 
 def pose(counts: Counts, reference: Reference, loss: str) -> Problem:
     """The problem of one set of counts and one reference, for the Poisson likelihood or for least squares."""
-    dtype = counts.data.dtype
-    weights = reference.gene_weights.astype(dtype)
-    data = counts.data if (weights == 1).all() else counts.data * weights[counts.indices]
+    dtype = counts.dtype
     problem = Problem(
-        counts, data, weights, np.ascontiguousarray(reference.profiles.T, dtype=dtype),
+        counts, reference.gene_weights.astype(dtype), np.ascontiguousarray(reference.profiles.T, dtype=dtype),
         (reference.profiles @ reference.gene_weights).astype(dtype),
     )  # fmt: skip
     return problem if loss == "poisson" else _pose_gaussian(problem, reference)
@@ -55,7 +55,7 @@ def _pose_gaussian(problem: Problem, reference: Reference) -> Problem:
     from scipy.sparse import csr_matrix
 
     counts = problem.counts
-    dtype = counts.data.dtype
+    dtype = counts.dtype
     profiles = reference.profiles
     logs = np.log1p(SCALE * profiles / profiles.sum(axis=1, keepdims=True))
     rate = np.divide(SCALE, counts.totals, out=np.zeros(counts.n_spots), where=counts.totals > 0)
@@ -94,12 +94,19 @@ def solve_alone(
     lambda_ridge : float
         In counts.
     cold : bool
-        Whether the start is far off.
+        Whether the start is far off: then expectation-maximisation comes first (Poisson alone).
     tolerance : float
-        As in `sweep`.
+        A spot is left when no abundance moved by more than this part of their sum (Poisson alone).
     """
+    n = problem.counts.n_spots
+    if problem.gram is not None:
+        sweep(problem, abundances, graph, 0.0, 1.0, lambda_ridge, workers)
+        return n
+    taken = np.zeros(n, dtype=np.int32)
     warm_steps = WARM_STEPS if cold else 0
-    return sweep(problem, abundances, graph, 0.0, 1.0, lambda_ridge, FIRST_STEPS, workers, warm_steps, tolerance)
+    after = (0.0, 1.0, lambda_ridge, warm_steps, FIRST_STEPS, tolerance, abundances, taken)
+    workers.over(kernels.solve_spots, n, (*_before(problem, graph), graph.colours[0]), after, _chunk(n))
+    return int(taken.sum())
 
 
 def sweep(
@@ -109,12 +116,13 @@ def sweep(
     lambda_spatial: float,
     phi: float,
     lambda_ridge: float,
-    steps: int,
     workers: Workers,
-    warm_steps: int = 0,
-    tolerance: float = TOLERANCE,
-) -> int:
-    """Visit every spot once, colour by colour, its neighbours held; updates `abundances` in place.
+    due: np.ndarray | None = None,
+    relax: float = 1.0,
+) -> np.ndarray:
+    """Visit the spots once, colour by colour, their neighbours held; updates `abundances` in place.
+
+    A visit is one Newton step (with least squares: the answer for the neighbours as they are).
 
     Parameters
     ----------
@@ -125,39 +133,99 @@ def sweep(
     lambda_spatial, lambda_ridge : float
         In counts.
     phi : float
-    steps : int
-        Newton steps a visit, at most (sweeps over the types with least squares: as many as it takes).
-    warm_steps : int
-        Steps of expectation-maximisation before (Poisson alone).
-    tolerance : float
-        A spot is left when no abundance moved by more than this part of their sum (Poisson alone).
+    due : (n_spots,) bool, optional
+        The spots to visit; by default all.
+    relax : float
+        Over-relaxation, 1 for none (Poisson alone).
 
     Returns
     -------
-    int
-        Newton steps (or sweeps over the types) taken in all.
+    ndarray of float, (n_spots,)
+        The largest change of an abundance of each spot; 0 for those that were not visited.
     """
-    taken = np.zeros(problem.counts.n_spots, dtype=np.int32)
-    kind = problem.profiles_t.dtype
-    degrees = graph.degrees.astype(kind, copy=False)
-    weights = graph.weights.astype(kind, copy=False)
-    edges = (graph.indptr, graph.indices, weights, degrees)
-    strengths = (lambda_spatial * problem.unit, phi, lambda_ridge * problem.unit)
-    for spots in graph.colours:
+    moves = np.zeros(problem.counts.n_spots, dtype=abundances.dtype)
+    for colour in graph.colours:
+        spots = colour if due is None else colour[due[colour]]
+        if not len(spots):
+            continue
         if problem.gram is None:
-            counts = problem.counts
-            kernel = kernels.solve_spots
-            before = (
-                counts.indptr, counts.indices, problem.data, counts.totals, problem.profiles_t, problem.profile_sums,
-                *edges, spots,
-            )  # fmt: skip
-            after = (*strengths, warm_steps, steps, tolerance, abundances, taken)
+            strengths = (lambda_spatial, phi, lambda_ridge, relax, TOLERANCE)
+            before = (*_before(problem, graph), spots)
+            workers.over(kernels.visit_spots, len(spots), before, (*strengths, abundances, moves), _chunk(len(spots)))
         else:
-            kernel = kernels.solve_spots_gaussian
-            before = (problem.products, problem.gram, *edges, spots)
-            after = (*strengths, GAUSSIAN_SWEEPS, GAUSSIAN_TOLERANCE, abundances, taken)
-        workers.over(kernel, len(spots), before, after, HEAVY)
-    return int(taken.sum())
+            old = abundances[spots]
+            taken = np.zeros(problem.counts.n_spots, dtype=np.int32)
+            before = (problem.products, problem.gram, *_edges(problem, graph), spots)
+            after = (
+                lambda_spatial * problem.unit, phi, lambda_ridge * problem.unit, GAUSSIAN_SWEEPS, GAUSSIAN_TOLERANCE,
+                abundances, taken,
+            )  # fmt: skip
+            workers.over(solve_spots_gaussian, len(spots), before, after, HEAVY)
+            moves[spots] = np.abs(abundances[spots] - old).max(axis=1)
+    return moves
+
+
+def _chunk(n: int) -> int:
+    """Spots of a chunk: enough to be worth handing to a thread, few enough for many threads."""
+    return min(max(HEAVY, n // MOST_CHUNKS), 16 * HEAVY)
+
+
+def _edges(problem: Problem, graph: Graph) -> tuple[np.ndarray, ...]:
+    kind = problem.profiles_t.dtype
+    return graph.indptr, graph.indices, graph.weights.astype(kind, copy=False), graph.degrees.astype(kind, copy=False)
+
+
+def _before(problem: Problem, graph: Graph) -> tuple[np.ndarray, ...]:
+    counts = problem.counts
+    return (
+        counts.indptr, counts.indices, counts.data, problem.gene_weights, counts.totals, problem.profiles_t,
+        problem.profile_sums, *_edges(problem, graph),
+    )  # fmt: skip
+
+
+def owe_moves(
+    graph: Graph,
+    moves: np.ndarray,
+    visited: np.ndarray,
+    lambda_spatial: float,
+    phi: float,
+    lambda_ridge: float,
+    relax: float,
+    owed: np.ndarray,
+    workers: Workers,
+) -> None:
+    """After a sweep: bound how far each spot is from its answer; updates `owed`, (n_spots,), in place."""
+    before = (
+        graph.indptr, graph.indices, graph.weights, graph.degrees, moves, visited, lambda_spatial, phi, lambda_ridge,
+        relax,
+    )  # fmt: skip
+    workers.over(laplacian.owe_moves, graph.n_spots, before, (owed,))
+
+
+def owe_shift(
+    graph: Graph,
+    fresh: Graph,
+    abundances: np.ndarray,
+    lambda_spatial: float,
+    phi: float,
+    lambda_ridge: float,
+    owed: np.ndarray,
+    workers: Workers,
+) -> None:
+    """With fresh attention weights: bound how far they move the answer of each spot; adds to `owed`, (n_spots,).
+
+    Parameters
+    ----------
+    graph, fresh : Graph
+        The same neighbours, the weights before and now.
+    abundances : (n_spots, n_types) float
+        Solved for the weights before, but for what is owed.
+    """
+    before = (
+        graph.indptr, graph.indices, graph.weights, fresh.weights, graph.degrees, fresh.degrees, abundances,
+        lambda_spatial, phi, lambda_ridge,
+    )  # fmt: skip
+    workers.over(laplacian.owe_shift, graph.n_spots, before, (owed,))
 
 
 def score(problem: Problem, test: np.ndarray, rate: float, abundances: np.ndarray, workers: Workers) -> float:

@@ -29,6 +29,37 @@ def gather_kept(counts, gene_map, rows):
     return out
 
 
+def sum_block(indptr, indices, data, usable, gene_map):
+    """(lengths, totals, filled, sums, facts, largest) of a block of rows, entry by entry as float64.
+
+    Nothing is summed where a value is negative or not finite. The largest value is 65,535 where no value is larger
+    and all are counts.
+    """
+    n = len(indptr) - 1
+    rows = np.repeat(np.arange(n), np.diff(indptr))
+    values = data.astype(np.float64)
+    bad = ~np.isfinite(values) | (values < 0)
+    whole = bad | (np.floor(np.where(bad, 0, values)) == values)
+    good = np.where(bad, 0, values)
+    counted = np.where(usable[rows] & ~bad.any(), good, 0)
+    kept = (gene_map[indices.astype(int)] >= 0) & (counted > 0)
+    facts = [bad.sum(), (values < 0).sum(), *(np.append(np.flatnonzero(some), -1)[0] for some in (bad, ~whole))]
+    return (
+        np.bincount(rows[kept], minlength=n), np.bincount(rows[kept], counted[kept], minlength=n),
+        np.bincount(rows, good, minlength=n) > 0,
+        np.bincount(indices.astype(int), counted, minlength=len(gene_map)), facts,
+        max(good.max(initial=0), 65_535 if whole.all() and not bad.any() else 0),
+    )  # fmt: skip
+
+
+def gather_block(indptr, indices, data, usable, gene_map):
+    """(indices, data) of the kept genes' counts above 0 in the usable rows, in the order of the block."""
+    rows = np.repeat(np.arange(len(indptr) - 1), np.diff(indptr))
+    genes = gene_map[indices.astype(int)]
+    kept = usable[rows] & (genes >= 0) & (data > 0)
+    return genes[kept], data[kept].astype(np.float64)
+
+
 def sum_segments(counts, row_weights, segments, n_segments):
     """Weighted rows summed by segment; -1 is none."""
     return np.array([(counts * row_weights[:, None])[segments == s].sum(axis=0) for s in range(n_segments)])

@@ -30,3 +30,24 @@ def place_edges(distances, scales):
 def apply_laplacian(attention, values, phi):
     """(D - phi A) V."""
     return (np.diag(attention.sum(axis=1)) - phi * attention) @ values
+
+
+def owe_moves(attention, moves, visited, lambda_spatial, phi, lambda_ridge, relax, owed):
+    """What each spot owes after a sweep.
+
+    It owes its own step's rest (visited) or its old debt, and its neighbours' moves. The rest of a step m is m times
+    the part that was overshot and five times m, but no more than m; the moves pull by lambda_s phi sum_j a_ij m_j over
+    lambda_s d_i + lambda_r.
+    """
+    own = np.where(visited, moves * np.minimum(relax - 1 + 5 * moves, 1), owed)
+    curvature = lambda_spatial * attention.sum(axis=1) + lambda_ridge
+    pull = lambda_spatial * phi * attention @ moves
+    return own + np.divide(pull, curvature, out=np.zeros(len(own)), where=curvature > 0)
+
+
+def owe_shift(old, attention, abundances, lambda_spatial, phi, lambda_ridge, owed):
+    """What each spot owes under fresh weights: the largest change of its gradient over its least curvature, added."""
+    shift = lambda_spatial * (apply_laplacian(attention, abundances, phi) - apply_laplacian(old, abundances, phi))
+    largest = np.abs(shift).max(axis=1, initial=0)
+    curvature = lambda_spatial * attention.sum(axis=1) + lambda_ridge
+    return owed + np.divide(largest, curvature, out=np.zeros(len(owed)), where=largest > 0)

@@ -20,13 +20,6 @@ def poisson_objective(tissue, abundances, attention, lambda_spatial, phi, lambda
     return likelihood.sum() + value, gradient + slope
 
 
-def gaussian_objective(products, gram, abundances, attention, lambda_spatial, phi, lambda_ridge):
-    """sum_i v'Gv / 2 - v'c_i with the same penalties, and its gradient."""
-    value, slope = penalty(abundances, attention, lambda_spatial, phi, lambda_ridge)
-    fit = 0.5 * ((abundances @ gram) * abundances).sum() - (abundances * products).sum()
-    return fit + value, abundances @ gram - products + slope
-
-
 def penalty(v, attention, lambda_spatial, phi, lambda_ridge):
     """lambda_s/2 (sum_i d_i |v_i|^2 - phi sum_ij a_ij v_i.v_j) + lambda_r/2 sum_i |v_i|^2, and its gradient."""
     degrees = attention.sum(axis=1, keepdims=True)
@@ -73,11 +66,68 @@ def poisson_hessian(tissue, abundances, attention, lambda_spatial, phi, lambda_r
     return out
 
 
-def solve_spots_gaussian(products, gram, attention, lambda_spatial, phi, lambda_ridge):
-    """The least squares of all spots at once over V >= 0, by the active-set method of SciPy (Lawson and Hanson)."""
-    n, k = products.shape
-    if not n:
-        return np.zeros((n, k))
-    graph = lambda_spatial * (np.diag(attention.sum(axis=1)) - phi * attention) + lambda_ridge * np.eye(n)
-    root = cholesky(np.kron(np.eye(n), gram) + np.kron(graph, np.eye(k)), lower=True)
-    return nnls(root.T, solve_triangular(root, products.ravel(), lower=True), maxiter=30 * n * k)[0].reshape(n, k)
+def curves_of(tissue, abundances, i, attention, lambda_spatial, phi, lambda_ridge):
+    """Gradient and Hessian of F over the abundances of spot i, neighbours held."""
+    k = abundances.shape[1]
+    _, gradient = poisson_objective(tissue, abundances, attention, lambda_spatial, phi, lambda_ridge)
+    with np.errstate(divide="ignore", invalid="ignore"):  # spots without any abundance
+        hessian = poisson_hessian(tissue, abundances, attention, lambda_spatial, phi, lambda_ridge)
+    return gradient[i], hessian[i * k : (i + 1) * k, i * k : (i + 1) * k]
+
+
+def newton_step(tissue, abundances, i, attention, lambda_spatial, phi, lambda_ridge):
+    """The least over v >= 0 of the quadratic model of spot i, neighbours held, (n_types,).
+
+    The types above 0 and those that the slope draws up from 0 take part; the others stay at 0.
+    """
+    gradient, hessian = curves_of(tissue, abundances, i, attention, lambda_spatial, phi, lambda_ridge)
+    v, out = abundances[i], np.zeros(abundances.shape[1])
+    active = (v > 0) | (gradient < 0)
+    if active.any():
+        # least of g'(x - v) + (x - v)'H(x - v)/2 over x >= 0: least squares with the root of H
+        root = cholesky(hessian[np.ix_(active, active)], lower=True)
+        target = root.T @ v[active] - solve_triangular(root, gradient[active], lower=True)
+        out[active] = nnls(root.T, target, maxiter=300 * len(out))[0]
+    return out
+
+
+def visit_spots(tissue, abundances, i, attention, lambda_spatial, phi, lambda_ridge, relax, tolerance):
+    """Abundances of spot i after one visit, (n_types,): Gauss-Seidel on the quadratic model, judged, relaxed.
+
+    The types above 0 come first in the sweeps; these end when no type moves by more than 1 % of the longest move.
+    """
+    v = abundances[i]
+    strengths = (lambda_spatial, phi, lambda_ridge)
+    gradient, hessian = curves_of(tissue, abundances, i, attention, *strengths)
+    d, longest = np.zeros(len(v)), 0.0
+    for _ in range(60 if v.any() else 0):
+        change = 0.0
+        for k in [*np.flatnonzero(v > 0), *np.flatnonzero((v == 0) & (gradient < 0))]:
+            step = max(d[k] - (gradient[k] + hessian[k] @ d) / hessian[k, k], -v[k]) - d[k]
+            d[k] += step
+            change, longest = max(change, abs(step)), max(longest, abs(d[k]))
+        if change <= 0.01 * longest:
+            break
+    share = judge(tissue, abundances, i, d, attention, strengths, tolerance * v.sum())
+    relaxed = np.maximum(v + relax * share * d, 0)
+    return relaxed if relaxed.sum() >= 0.1 * v.sum() else np.maximum(v + share * d, 0)
+
+
+def judge(tissue, abundances, i, d, attention, strengths, least):
+    """The share of a step that is taken: all where F falls along it, else back to where it levels out; 0 for none."""
+    seen = tissue.counts[i] > 0
+
+    def slope(share):
+        there = abundances.copy()
+        there[i] += share * d
+        if (there[i] @ tissue.profiles[:, seen] <= 0).any():
+            return np.inf
+        return poisson_objective(tissue, there, attention, *strengths)[1][i] @ d
+
+    share, near = 1.0, slope(0)
+    for _ in range(12):
+        far = slope(share)
+        if np.isfinite(far) and (far <= -0.1 * near or share * np.abs(d).max() < least):
+            return share
+        share *= np.clip(near / (near - far), 0.1, 0.9) if np.isfinite(far) else 0.5
+    return 0.0

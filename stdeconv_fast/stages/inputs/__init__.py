@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ...parcels import Inputs
+from ...parcels import Inputs, SpotSource
 from ...settings import Settings, raise_faults
 from .counts_check import check_counts
 from .genes import match_genes
@@ -26,6 +26,7 @@ def read_inputs(
     layer_st: str | None = None,
     layer_sc: str | None = None,
     spatial_key: str = "spatial",
+    spots: SpotSource | None = None,
     settings: Settings,
 ) -> Inputs:
     """Check and align the input of one run.
@@ -47,6 +48,9 @@ def read_inputs(
         Layers of an AnnData to use instead of X.
     spatial_key : str
         Key of ``spatial.obsm``.
+    spots : SpotSource, optional
+        Where the counts of the spots are read from, later; `spatial` is then an AnnData without X. Their values are
+        checked as they are read.
     settings : Settings
 
     Returns
@@ -75,8 +79,8 @@ def read_inputs(
     numbers: then they are labels (rows of a frame that were shuffled or cut).
     """
     report = Report()
-    st = read_table(spatial, "spatial", layer_st, report)
-    whole = check_counts(st, settings.check_counts, report)
+    st = read_table(spatial, "spatial", layer_st, report, spots)
+    whole = spots is not None or check_counts(st, settings.check_counts, report)
     status = read_status(st, report)
     sc = read_table(reference, "reference", layer_sc, report)
     check_counts(sc, settings.check_counts, report)
@@ -88,7 +92,7 @@ def read_inputs(
     note_places(places, *sectioned, status, settings.k_neighbors, report)
     report.warn()
     return Inputs(
-        spots=st.counts,
+        spots=st.counts if spots is None else spots,
         reference=sc.counts,
         coordinates=places,
         sections=sectioned[0],

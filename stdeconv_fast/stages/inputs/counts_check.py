@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import sparse as sp
 
+from ...kernels.cpu.counts import count_odd
 from .report import Report
 from .tables import Table
 
@@ -39,6 +40,8 @@ def scan(values: np.ndarray) -> Scan:
     Scan
     """
     seen = Scan()
+    if values.flags.c_contiguous and not count_odd(values):
+        return seen
     if values.dtype.kind == "u" or (values.dtype.kind == "i" and (values.size == 0 or values.min() >= 0)):
         return seen
     rounded = np.empty(min(BLOCK, values.size), dtype=values.dtype)

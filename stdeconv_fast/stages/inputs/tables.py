@@ -10,6 +10,8 @@ import pandas as pd
 from scipy import sparse as sp
 
 from ...errors import DataError, DataTypeError
+from ...kernels.cpu.counts import count_zeros
+from ...parcels import SpotSource
 from .names import Names, Rows, duplicates, named, read_names
 from .report import Report, count, kind_of, likeliest, some
 
@@ -44,7 +46,9 @@ def is_anndata(value: object) -> bool:
     return any(kind.__name__ == "AnnData" and kind.__module__.startswith("anndata") for kind in type(value).__mro__)
 
 
-def read_table(value: Any, role: str, layer: str | None, report: Report) -> Table | None:
+def read_table(
+    value: Any, role: str, layer: str | None, report: Report, source: SpotSource | None = None
+) -> Table | None:
     """Read one table.
 
     Parameters
@@ -56,6 +60,8 @@ def read_table(value: Any, role: str, layer: str | None, report: Report) -> Tabl
         Layer of an AnnData to take instead of X.
     report : Report
         Takes the faults.
+    source : SpotSource, optional
+        Holds the counts of an AnnData without X; they are not read here.
 
     Returns
     -------
@@ -90,7 +96,8 @@ def read_table(value: Any, role: str, layer: str | None, report: Report) -> Tabl
         row_names, genes = read_names(value.index), read_names(value.columns)
     counts = None
     try:
-        counts = to_csr(value if adata is None else _anndata_matrix(adata, role, layer, option), where)
+        if source is None:
+            counts = to_csr(value if adata is None else _anndata_matrix(adata, role, layer, option), where)
     except DataError as fault:
         report.faults.append(fault)
     table = Table(Rows(role, unit, n_rows, row_names), genes, n_genes, where, counts, adata)
@@ -244,7 +251,7 @@ def _sparse_to_csr(matrix: Any, where: str) -> sp.csr_matrix:
     data = _numbers(csr.data[: csr.nnz], where)
     if data.dtype != csr.dtype or data.size < csr.data.size:
         csr = sp.csr_matrix((data, csr.indices[: csr.nnz], csr.indptr), shape=csr.shape)
-    has_zeros = np.count_nonzero(csr.data) < csr.nnz
+    has_zeros = count_zeros(csr.data) > 0
     if has_zeros or not csr.has_canonical_format:
         csr = csr.copy()  # the caller's arrays stay as they are
         csr.sum_duplicates()

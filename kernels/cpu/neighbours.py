@@ -1,0 +1,246 @@
+"""Who is near whom: spots sorted into square bins, the nearest of each, and the symmetric pattern of neighbours."""
+
+import math
+
+import numpy as np
+
+from ..compile import kernel
+
+
+@kernel()
+def find_near(
+    points, members, bin_starts, n_across, n_down, left, bottom, side, k, most, tie, start, stop, lengths_out,
+    near_out, distances_out,
+):  # fmt: skip
+    """Find the k nearest other points of each point and all that tie with the last of them; overwrites the outputs.
+
+    The points lie in square bins; rings of bins around a point are searched until no point beyond them can be as near
+    as the k-th.
+
+    Parameters
+    ----------
+    points : (n_points, 2) float64
+    members : (n_points,) int64
+        The points in the order of their bins.
+    bin_starts : (n_across * n_down + 1,) int64
+        First of `members` in each bin; bin = row * n_across + column.
+    n_across, n_down : int
+        Columns and rows of bins.
+    left, bottom, side : float
+        Corner of the first bin, and the side of a bin, in the unit of the points.
+    k : int
+        At least 1, below n_points.
+    most : int
+        Neighbours a point has room for, at least k.
+    tie : float
+        Relative difference of distances that counts as a tie.
+    start, stop : int
+        Range of points; outputs are relative to `start`.
+    lengths_out : (n_chunk,) int64
+        Neighbours found; -1 where there are more than `most`.
+    near_out : (n_chunk, most) int32
+        Sorted by number.
+    distances_out : (n_chunk, most) float64
+    """
+    room = 256
+    found = np.empty(room, np.int64)
+    squares = np.empty(room)
+    nearest = np.empty(k)
+    for i in range(start, stop):
+        x, y = points[i, 0], points[i, 1]
+        column = min(max(int((x - left) / side), 0), n_across - 1)
+        row = min(max(int((y - bottom) / side), 0), n_down - 1)
+        # how far the point is from the nearest edge of its bin: that much further the rings searched are whole
+        inside = min(
+            min(x - (left + column * side), left + (column + 1) * side - x),
+            min(y - (bottom + row * side), bottom + (row + 1) * side - y),
+        )
+        n_found = 0
+        reach = math.inf
+        ring = 0
+        while True:
+            for r in range(max(row - ring, 0), min(row + ring, n_down - 1) + 1):
+                edge = r == row - ring or r == row + ring
+                step = 1 if edge or ring == 0 else 2 * ring
+                for c in range(column - ring, column + ring + 1, step):
+                    if c < 0 or c >= n_across:
+                        continue
+                    cell = r * n_across + c
+                    for m in range(bin_starts[cell], bin_starts[cell + 1]):
+                        j = members[m]
+                        if j == i:
+                            continue
+                        dx, dy = points[j, 0] - x, points[j, 1] - y
+                        if n_found == room:
+                            room *= 2
+                            more, further = np.empty(room, np.int64), np.empty(room)
+                            more[:n_found] = found[:n_found]
+                            further[:n_found] = squares[:n_found]
+                            found, squares = more, further
+                        found[n_found] = j
+                        squares[n_found] = dx * dx + dy * dy
+                        n_found += 1
+            if n_found >= k:
+                filled = 0
+                for a in range(n_found):
+                    if filled < k or squares[a] < nearest[k - 1]:
+                        at = min(filled, k - 1)
+                        while at > 0 and nearest[at - 1] > squares[a]:
+                            nearest[at] = nearest[at - 1]
+                            at -= 1
+                        nearest[at] = squares[a]
+                        filled = min(filled + 1, k)
+                reach = math.sqrt(nearest[k - 1]) * (1.0 + tie)
+            if reach < ring * side + inside or ring > max(n_across, n_down):
+                break
+            ring += 1
+        length = 0
+        for a in range(n_found):
+            distance = math.sqrt(squares[a])
+            if distance <= reach:
+                if length == most:
+                    length = -1
+                    break
+                at = length
+                while at > 0 and near_out[i - start, at - 1] > found[a]:
+                    near_out[i - start, at] = near_out[i - start, at - 1]
+                    distances_out[i - start, at] = distances_out[i - start, at - 1]
+                    at -= 1
+                near_out[i - start, at] = found[a]
+                distances_out[i - start, at] = distance
+                length += 1
+        lengths_out[i - start] = length
+
+
+@kernel()
+def find_one_sided(indptr, indices, start, stop, one_sided_out):
+    """Mark the edges i -> j without an edge j -> i; overwrites `one_sided_out`.
+
+    Parameters
+    ----------
+    indptr : (n_spots + 1,) int64
+    indices : (n_edges,) int32
+        Sorted within each row.
+    start, stop : int
+        Range of spots.
+    one_sided_out : (n_edges,) bool
+    """
+    for i in range(start, stop):
+        for e in range(indptr[i], indptr[i + 1]):
+            j = indices[e]
+            low, high = indptr[j], indptr[j + 1]
+            while low < high:
+                middle = (low + high) // 2
+                if indices[middle] < i:
+                    low = middle + 1
+                else:
+                    high = middle
+            one_sided_out[e] = low == indptr[j + 1] or indices[low] != i
+
+
+@kernel()
+def merge_edges(
+    indptr, indices, distances, back_indptr, back_indices, both_indptr, start, stop, indices_out, distances_out
+):
+    """Lay directed edges and missing way backs into one symmetric pattern; overwrites both outputs.
+
+    Parameters
+    ----------
+    indptr, indices, distances : CSR arrays, (n_spots + 1,), (n_edges,), (n_edges,)
+        Directed edges, sorted within each row.
+    back_indptr, back_indices : CSR arrays, (n_spots + 1,), (n_back,)
+        Neighbours of which a spot is one, but which are none of its own; sorted within each row.
+    both_indptr : (n_spots + 1,) int64
+        Sum of both.
+    start, stop : int
+        Range of spots.
+    indices_out : (n_both,) int32
+        Sorted within each row.
+    distances_out : (n_both,) float64
+        inf on the way back of a directed edge.
+    """
+    for i in range(start, stop):
+        e, stop_e = indptr[i], indptr[i + 1]
+        b, stop_b = back_indptr[i], back_indptr[i + 1]
+        for at in range(both_indptr[i], both_indptr[i + 1]):
+            if b == stop_b or (e < stop_e and indices[e] < back_indices[b]):
+                indices_out[at] = indices[e]
+                distances_out[at] = distances[e]
+                e += 1
+            else:
+                indices_out[at] = back_indices[b]
+                distances_out[at] = math.inf
+                b += 1
+
+
+@kernel()
+def order_rows(indptr, keys, start, stop, indices, distances):
+    """Sort the neighbours of each spot by their keys; updates `indices` and `distances` in place.
+
+    Sums over neighbours are then the same to the last bit in whatever order the spots came.
+
+    Parameters
+    ----------
+    indptr : (n_spots + 1,) int64
+    keys : (n_spots,) uint64
+    start, stop : int
+        Range of spots.
+    indices : (n_edges,) int32, updated
+    distances : (n_edges,) float64, updated
+    """
+    for i in range(start, stop):
+        for e in range(indptr[i] + 1, indptr[i + 1]):
+            neighbour, distance = indices[e], distances[e]
+            at = e
+            while at > indptr[i] and keys[indices[at - 1]] > keys[neighbour]:
+                indices[at], distances[at] = indices[at - 1], distances[at - 1]
+                at -= 1
+            indices[at], distances[at] = neighbour, distance
+
+
+@kernel()
+def scale_spots(indptr, distances, start, stop, scales_out):
+    """Median of the positive, finite distances of each row, 1 where there is none; overwrites `scales_out`.
+
+    Parameters
+    ----------
+    indptr : (n_spots + 1,) int64
+    distances : (n_edges,) float64
+    start, stop : int
+        Range of spots.
+    scales_out : (n_spots,) float64
+    """
+    longest = 0
+    for i in range(start, stop):
+        longest = max(longest, indptr[i + 1] - indptr[i])
+    values = np.empty(longest)
+    for i in range(start, stop):
+        n = 0
+        for e in range(indptr[i], indptr[i + 1]):
+            if 0.0 < distances[e] < math.inf:
+                at = n
+                while at > 0 and values[at - 1] > distances[e]:
+                    values[at] = values[at - 1]
+                    at -= 1
+                values[at] = distances[e]
+                n += 1
+        scales_out[i] = 0.5 * (values[(n - 1) // 2] + values[n // 2]) if n > 0 else 1.0
+
+
+@kernel()
+def find_clashes(indptr, indices, colours, start, stop, clash_out):
+    """Mark the spots that have the colour of a neighbour; overwrites `clash_out`.
+
+    Parameters
+    ----------
+    indptr, indices : CSR arrays, (n_spots + 1,) int64, (n_edges,) int32
+    colours : (n_spots,) int32
+    start, stop : int
+        Range of spots.
+    clash_out : (n_spots,) bool
+    """
+    for i in range(start, stop):
+        clash = False
+        for e in range(indptr[i], indptr[i + 1]):
+            clash |= colours[indices[e]] == colours[i]
+        clash_out[i] = clash

@@ -1,0 +1,94 @@
+"""The parts of the benchmark scripts that judge: what they promise, count and tell."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmarks import cold_start, roofline, widths
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def row(n_types, kept, total, first):
+    return {
+        "n_spots": 1000, "n_types": n_types, "n_genes": 500, "n_genes_used": 500, "kept_non_zeros": kept,
+        "lambda_spatial": 50.0, "seconds": {"first fit": first, "total": total},
+    }  # fmt: skip
+
+
+def test_widths_keep_their_promise_or_not():
+    rows = [row(10, 100, 1.0, 0.5), row(20, 100, 5.1, 2.5), row(50, 100, 6.0, 23.0)]
+    found = widths.judge(rows, "types")
+    assert [verdict["ok"] for verdict in found] == [True, False]  # the first fit grows 9.2 times, 8.1 are allowed
+    assert found[0]["limit"] == pytest.approx(5.2) and found[0]["ratio"] == pytest.approx(5.1)
+    assert found[1]["limit"] == pytest.approx(1.3 * 6.25) and found[1]["ratio"] == pytest.approx(9.2)
+    rows = [row(20, 100, 1.0, 0.5), row(20, 150, 1.9, 0.6), row(20, 120, 2.4, 0.7), row(20, 120, 3.2, 0.8)]
+    found = widths.judge(rows, "genes")
+    assert [verdict["ok"] for verdict in found] == [True, True, False]  # fewer non-zeros: 1.3 times is allowed
+    lines = widths.told(rows, found).splitlines()
+    assert len(lines) == 5 and lines[2].endswith("ok") and lines[4].endswith("FAILED")
+    assert widths.judge(rows[:1], "types") == []
+
+
+def test_the_least_work_of_a_run():
+    sizes = roofline.Sizes(
+        n_spots=2000, n_types=10, non_zeros=50_000, reference_non_zeros=10_000, bytes_each=8, kept=40_000,
+        step=1e6, edges=12_000, tried=9, smoothed=True,
+    )  # fmt: skip
+    work = roofline.least_work(sizes)
+    assert work["input"] == (480_000, 0)
+    assert work["reference"] == (80_000, 20_000)
+    assert work["counts"] == (8 * 50_000 + 4 * 40_000, 40_000)
+    assert work["first fit"] == (4 * 40_000 + 4 * 20_000, 1e6)
+    assert work["tuning"] == (4 * 40_000 * 0.5 * 10, 0.5 * 10 * 1e6)  # half of the spots, nine strengths and none
+    assert work["passes"] == (160_000 + 160_000 + 336_000, 1e6 + 840_000)
+    alone = roofline.least_work(roofline.Sizes(2000, 10, 50_000, 10_000, 8, 40_000, 1e6, 12_000, 0, False))
+    assert alone["passes"] == (0, 0) and alone["fit"] == work["fit"]
+    seconds = {"input": 0.001, "first fit": 0.01, "other": 0.0, "total": 0.011}
+    rows = {found["stage"]: found for found in roofline.judge(seconds, work, (1e9, 1e10))}
+    assert rows["input"]["gb_s"] == pytest.approx(0.48) and rows["input"]["of_bandwidth"] == pytest.approx(0.48)
+    assert rows["first fit"]["gflop_s"] == pytest.approx(0.1)
+    assert rows["first fit"]["of_arithmetic"] == pytest.approx(0.01)
+    assert rows["other"]["bytes"] == 0 and rows["other"]["of_arithmetic"] == 0
+    assert rows["total"]["bytes"] == sum(moved for moved, _ in work.values())
+    assert len(roofline.told(list(rows.values())).splitlines()) == 5
+
+
+def test_cold_starts_are_summed_up():
+    rows = [
+        cold_start.summarise("run", [(3.0, 2.0), (1.0, 0.5), (2.0, 1.0)]),
+        cold_start.summarise("help", [(0.1, None), (0.3, None), (0.2, None)]),
+    ]
+    assert [(r["seconds"], r["in_deconvolve"]) for r in rows] == [(2.0, 1.0), (0.2, None)]
+    text = cold_start.told(rows)
+    assert "2.00" in text and "1.00" in text and "None" not in text
+
+
+def test_a_cold_start_is_timed_from_outside(tmp_path):
+    code = "import os; print(os.environ['NUMBA_CACHE_DIR'])"
+    seconds, said = cold_start.timed((sys.executable, "-c", code), tmp_path)
+    assert 0 < seconds < 10 and said.strip() == str(tmp_path)
+
+
+KERNELS = """
+from benchmarks import bench_kernels
+bench_kernels.N_SPOTS = 1200  # from 1,000 spots on a grid is looked for
+cases = bench_kernels.Kernels()
+cases.setup(cases.setup_cache())  # which runs every case once
+
+from stdeconv_fast.cli.warmup import list_kernels
+names = [kernel.__name__ for kernel in list_kernels() if not kernel.signatures]
+print(*[name for name in names if not name.startswith("_")])
+"""
+
+
+def test_every_kernel_has_a_case():
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", KERNELS], capture_output=True, text=True, env=environment, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    assert not done.stdout.strip(), f"benchmarks/bench_kernels.py has no case for {done.stdout}"
