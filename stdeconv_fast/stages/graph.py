@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.sparse import csr_matrix
-from scipy.spatial import cKDTree
 
 from ..draws import keys_of, mix, order_by_key
 from ..kernels.cpu import laplacian as kernels
@@ -17,6 +17,9 @@ from ..kernels.cpu.counts import key_rows
 from ..kernels.cpu.neighbours import find_near
 from ..parallel import LIGHT, Workers, cut
 from ..parcels import Counts, Graph
+
+if TYPE_CHECKING:
+    from scipy.spatial import cKDTree
 
 TIE = 1e-6  # relative difference of distances that counts as a tie
 MOST_TIED = 4  # neighbours a spot has at most, in multiples of k_neighbors
@@ -112,6 +115,8 @@ def _nearest_by_tree(
     points: np.ndarray, wanted: np.ndarray, k: int, keys: np.ndarray, workers: Workers
 ) -> tuple[np.ndarray, ...]:
     """The edges of `_nearest` from some of the points."""
+    from scipy.spatial import cKDTree  # here, as most runs do without it and it takes its time to load
+
     n = len(points)
     tree = cKDTree(points)
     most = min(MOST_TIED * k, n - 1)
