@@ -177,11 +177,6 @@ class Graph:
     def n_spots(self) -> int:
         return len(self.indptr) - 1
 
-    @property
-    def dtype(self) -> np.dtype:
-        """The working dtype."""
-        return self.totals.dtype
-
 
 @dataclass(frozen=True, repr=False)
 class Strengths:

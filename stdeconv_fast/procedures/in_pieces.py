@@ -58,7 +58,7 @@ def open_tiling(
             raise DataError("`resume` must be False without a work folder; got True. Pass work_folder.")
         yield None
         return
-    _check(inputs, settings, tiles, resume)
+    _check(settings, tiles, resume)
     usable = inputs.spot_status == "ok"
     number = tiles or max(1, -(-int(usable.sum()) // TILE_SPOTS))
     cut = tile_work.cut_tiles(inputs.coordinates, inputs.sections, usable, number, settings.seed)
@@ -70,7 +70,7 @@ def open_tiling(
                 folder.clear()
 
 
-def _check(inputs: Inputs, settings: Settings, tiles: int | None, resume: bool) -> None:
+def _check(settings: Settings, tiles: int | None, resume: bool) -> None:
     if tiles is not None and (isinstance(tiles, bool) or not isinstance(tiles, int | np.integer)):
         raise DataTypeError(f"`tiles` must be a whole number or None; got {tiles!r}.")
     if tiles is not None and tiles < 1:
