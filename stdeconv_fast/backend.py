@@ -1,29 +1,224 @@
-"""The device seam: where the kernels run. Only this file may import CuPy."""
+"""The device seam: where the kernels run. Only this file may import CuPy.
+
+`Device` takes the place of `parallel.Workers`: it runs the CUDA twin of a kernel where the arrays lie on the device,
+and the CPU kernel where they do not. So the stages are written once.
+"""
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, fields, is_dataclass, replace
+from typing import Any
+
+import numpy as np
 
 from .errors import DeviceError
+from .kernels.cuda import loader
+from .parallel import LIGHT, Workers, hold_workers
 
 log = logging.getLogger("stdeconv_fast")
 
+INSTALL = "pip install 'stdeconv-fast[cuda12]' (or [cuda13])"
+UPLOAD = 1 << 26  # bytes that go to the device at a time
+SPARE = 0.9  # of the free memory that a run may plan with
 
-def choose_device(device: str) -> str:
-    """The device that a run uses.
 
-    Parameters
-    ----------
-    device : {"auto", "cpu", "cuda"}
+@dataclass(frozen=True)
+class Card:
+    """A device: its array module, its name, bytes of free memory, bytes of shared memory that a block may ask for."""
+
+    xp: Any
+    name: str
+    free: int
+    shared: int
+
+
+def find_card() -> Card:
+    """The current CUDA device.
 
     Raises
     ------
     DeviceError
-        "cuda" was asked for: this version has no CUDA kernels yet.
+        CuPy or a GPU is missing; the message names the remedy.
     """
-    if device == "cuda":
+    from importlib.util import find_spec
+
+    if find_spec("cupy") is None:
+        raise DeviceError(f"`device`='cuda' must find CuPy; got none. {INSTALL}.")
+    import cupy
+
+    try:
+        there = cupy.cuda.is_available()
+        count = cupy.cuda.runtime.getDeviceCount() if there else 0
+    except Exception as error:  # the driver's errors are of many classes
+        raise DeviceError(f"`device`='cuda' must find an NVIDIA GPU; got {error}. Check nvidia-smi.") from error
+    if not count:
         raise DeviceError(
-            "`device` must be 'auto' or 'cpu' in this version; got 'cuda'. The CUDA kernels are not released yet."
+            "`device`='cuda' must find an NVIDIA GPU; got none. Check nvidia-smi and CUDA_VISIBLE_DEVICES, or pass "
+            "device='cpu'."
         )
-    log.info("device: cpu")
-    return "cpu"
+    device = cupy.cuda.Device()
+    name = cupy.cuda.runtime.getDeviceProperties(device.id)["name"].decode()
+    return Card(cupy, name, int(device.mem_info[0]), int(device.attributes["MaxSharedMemoryPerBlockOptin"]))
+
+
+def choose_device(device: str) -> str:
+    """The device that a run uses, "cpu" or "cuda"; says it in the log.
+
+    Parameters
+    ----------
+    device : {"auto", "cpu", "cuda"}
+        "auto": CUDA where CuPy and a GPU are there.
+
+    Raises
+    ------
+    DeviceError
+        "cuda" was asked for, and CuPy or a GPU is missing.
+    """
+    if device == "cpu":
+        log.info("device: cpu")
+        return "cpu"
+    try:
+        card = find_card()
+    except DeviceError as error:
+        if device == "cuda":
+            raise
+        log.info("device: cpu (%s)", str(error).removeprefix("`device`='cuda' "))
+        return "cpu"
+    log.info("device: cuda (%s)", card.name)
+    return "cuda"
+
+
+@contextmanager
+def hold_device(device: str, n_jobs: int | None) -> Iterator[Workers]:
+    """Hold threads open and, where `device` is "cuda", the device with them."""
+    with hold_workers(n_jobs) as workers:
+        yield workers if device == "cpu" else Device(find_card(), workers)
+
+
+class Device(Workers):
+    """A device, and the threads of the host beside it; see `hold_device`.
+
+    Parameters
+    ----------
+    card : Card
+    workers : Workers
+        What runs where the arrays are the host's.
+    """
+
+    def __init__(self, card: Card, workers: Workers) -> None:
+        super().__init__(workers.n, workers._pool)
+        self.card, self.host = card, workers
+        self.device = f"cuda ({card.name})"
+        self._twins = loader.Twins(card.xp, card.shared)
+
+    def _here(self, values: tuple) -> bool:
+        """Whether arrays lie on the device: all of them or none."""
+        arrays = [value for value in values if hasattr(value, "dtype") and getattr(value, "ndim", 0)]
+        ours = [isinstance(value, self.card.xp.ndarray) for value in arrays]
+        if any(ours) and not all(ours):
+            raise TypeError("a kernel takes arrays of the device or of the host, not both")
+        return any(ours)
+
+    def over(self, kernel: Callable[..., None], n: int, before: tuple, after: tuple, size: int = LIGHT) -> None:
+        if self._here((*before, *after)):
+            self._twins.over(kernel, n, before, after)
+        else:
+            super().over(kernel, n, before, after, size)
+
+    def sums(
+        self, kernel: Callable[..., None], n: int, before: tuple, shape: tuple[int, ...], parts: int = 16
+    ) -> np.ndarray:
+        if self._here(before):
+            return self._twins.sums(kernel, n, before, shape).get()
+        return super().sums(kernel, n, before, shape, parts)
+
+    def place(self, parcel: Any) -> Any:
+        """The same parcel, array or tuple with its arrays on the device; large arrays go up by blocks."""
+        if isinstance(parcel, np.ndarray):
+            return self._upload(np.ascontiguousarray(parcel)) if parcel.ndim else parcel
+        if isinstance(parcel, tuple):
+            return tuple(map(self.place, parcel))
+        if is_dataclass(parcel):
+            return replace(parcel, **{field.name: self.place(getattr(parcel, field.name)) for field in fields(parcel)})
+        return parcel
+
+    def fetch(self, parcel: Any) -> Any:
+        """The same parcel, array or tuple with its arrays on the host."""
+        if isinstance(parcel, self.card.xp.ndarray):
+            return parcel.get()
+        if isinstance(parcel, tuple):
+            return tuple(map(self.fetch, parcel))
+        if is_dataclass(parcel):
+            return replace(parcel, **{field.name: self.fetch(getattr(parcel, field.name)) for field in fields(parcel)})
+        return parcel
+
+    def _upload(self, array: np.ndarray) -> Any:
+        if array.nbytes <= UPLOAD:
+            return self.card.xp.asarray(array)
+        out = self.card.xp.empty(array.shape, dtype=array.dtype)
+        flat, there = array.reshape(-1), out.reshape(-1)
+        step = max(1, UPLOAD // array.itemsize)
+        for start in range(0, len(flat), step):
+            there[start : start + step].set(flat[start : start + step])
+        return out
+
+
+def refusal(card: Card, n_types: int, dtype: Any, loss: str) -> str | None:
+    """Why a run cannot use the device, whatever its memory; None where it can."""
+    if loss != "poisson":
+        return f"`loss` must be 'poisson' with device='cuda'; got {loss!r}. Pass device='cpu'."
+    if n_types > loader.MOST_TYPES:
+        return (
+            f"device='cuda' must have at most {loader.MOST_TYPES} cell types; got {n_types}. Pass device='cpu' or "
+            "exclude_types."
+        )
+    needed = loader.shared_bytes("solve_spots", n_types, dtype)
+    if needed > card.shared:
+        return (
+            f"device='cuda' must have {needed:,} bytes of shared memory a block for {n_types} types in "
+            f"{np.dtype(dtype).name}; got {card.shared:,} on {card.name}. Pass dtype='float32' or device='cpu'."
+        )
+    return None
+
+
+def plan_bytes(n_spots: int, nnz: int, n_edges: int, n_types: int, n_genes: int, entry: int, dtype: Any) -> int:
+    """Bytes of device memory that a run takes at its peak.
+
+    Parameters
+    ----------
+    n_spots, nnz, n_edges, n_types, n_genes : int
+    entry : int
+        Bytes of one kept count and its gene.
+    dtype : dtype
+        Working dtype.
+
+    Notes
+    -----
+    The counts; the abundances, their roots, and one float64 copy for the sums over spots; the graph with old, directed
+    and fresh weights and the median's copy; a few numbers a spot; the parts of the sums over genes.
+    """
+    real = np.dtype(dtype).itemsize
+    counts = nnz * entry + 8 * n_spots
+    abundances = n_spots * n_types * (2 * real + 8)
+    edges = n_edges * (4 + 8 + 8 + 3 * real + 8 + 2 * real + 1)
+    spots = n_spots * (10 * real + 40)
+    return counts + abundances + edges + spots + loader.PART_BYTES + 4 * n_types * n_genes * real
+
+
+def check_memory(card: Card, needed: int, n_spots: int) -> None:
+    """A clear error where the device is too small.
+
+    Raises
+    ------
+    DeviceError
+    """
+    room = int(SPARE * card.free)
+    if needed > room:
+        tiles = -(-needed // max(room, 1))
+        raise DeviceError(
+            f"device='cuda' must have {needed / 1e9:,.1f} GB of free memory for {n_spots:,} spots; got "
+            f"{room / 1e9:,.1f} GB on {card.name}. Pass tiles={tiles} or device='cpu'."
+        )

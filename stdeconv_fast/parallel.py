@@ -34,7 +34,9 @@ def cut(n: int, size: int) -> list[tuple[int, int]]:
 
 
 class Workers:
-    """Threads held open for a whole run; see `hold_workers`."""
+    """Threads held open for a whole run; see `hold_workers`. `backend.Device` has the same face."""
+
+    device = "cpu"
 
     def __init__(self, n: int, pool: Executor | None) -> None:
         self.n = n
@@ -59,6 +61,14 @@ class Workers:
         sums = [np.zeros(shape) for _ in ranges]
         self.each(kernel, [(*before, start, stop, out) for (start, stop), out in zip(ranges, sums, strict=True)])
         return np.sum(sums, axis=0) if sums else np.zeros(shape)
+
+    def place(self, parcel: Any) -> Any:
+        """The parcel with its arrays where the kernels run: as it is."""
+        return parcel
+
+    def fetch(self, parcel: Any) -> Any:
+        """The parcel with its arrays on the host: as it is."""
+        return parcel
 
 
 class _OneBlasThread:

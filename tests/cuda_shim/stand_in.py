@@ -1,0 +1,212 @@
+"""A strict stand-in for CuPy: arrays that mix with no NumPy array, kept between guards, and sources run on the CPU.
+
+What CuPy would refuse is refused here too: implicit conversions to NumPy, NumPy arrays beside device arrays, `where=`,
+and every NumPy function that is not on the list of those known to work on CuPy arrays.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from typing import Any
+
+import numpy as np
+from numpy.lib.mixins import NDArrayOperatorsMixin
+
+from stdeconv_fast.kernels.cuda import loader
+
+from . import build
+
+GUARD, FILL = 256, 0xFF  # bytes on either side of an array, and what is in them: NaN as a float
+FUNCTIONS = {"median", "cumsum", "einsum", "where", "diff"}
+METHODS = {"sum", "mean", "max", "any", "all", "astype", "copy", "ravel", "reshape", "view"}
+UFUNCS = {
+    "add", "subtract", "multiply", "divide", "power", "maximum", "greater", "greater_equal", "less", "less_equal",
+    "equal", "not_equal", "absolute", "negative", "matmul", "bitwise_and", "bitwise_or", "invert", "isnan",
+}  # fmt: skip
+
+
+class Memory:
+    """What the stand-in card holds: bytes in use, the most so far, and faults that guards have told of."""
+
+    def __init__(self) -> None:
+        self.used = self.peak = 0
+        self.launches: dict[str, int] = {}
+
+
+MEMORY = Memory()
+
+
+def allocate(shape: Any, dtype: Any, fill: Any = None) -> DeviceArray:
+    """A fresh array between guards; poisoned where `fill` is None."""
+    shape = (shape,) if np.ndim(shape) == 0 else tuple(shape)
+    dtype = np.dtype(dtype)
+    size = int(np.prod(shape)) * dtype.itemsize
+    room = np.full(size + 2 * GUARD, FILL, np.uint8)
+    host = room[GUARD : GUARD + size].view(dtype).reshape(shape)
+    if fill is not None:
+        host[...] = fill
+    return DeviceArray(host, room)
+
+
+class DeviceArray(NDArrayOperatorsMixin):
+    """An array on the stand-in device."""
+
+    __array_priority__ = 1000
+
+    def __init__(self, host: np.ndarray, room: np.ndarray | None = None) -> None:
+        self.host, self.room = host, room
+        if room is not None:
+            MEMORY.used += room.nbytes
+            MEMORY.peak = max(MEMORY.peak, MEMORY.used)
+
+    def __del__(self) -> None:
+        if self.room is not None:
+            MEMORY.used -= self.room.nbytes
+
+    dtype = property(lambda self: self.host.dtype)
+    shape = property(lambda self: self.host.shape)
+    ndim = property(lambda self: self.host.ndim)
+    size = property(lambda self: self.host.size)
+    nbytes = property(lambda self: self.host.nbytes)
+    flags = property(lambda self: self.host.flags)
+
+    def __len__(self) -> int:
+        return len(self.host)
+
+    def __array__(self, *_: Any, **__: Any) -> np.ndarray:
+        raise TypeError("Implicit conversion to a NumPy array is not allowed")
+
+    def __bool__(self) -> bool:
+        return bool(self.host)
+
+    def __float__(self) -> float:
+        return float(self.host)
+
+    def __int__(self) -> int:
+        return int(self.host)
+
+    def get(self) -> np.ndarray:
+        return self.host.copy()
+
+    def set(self, values: np.ndarray) -> None:
+        assert type(values) is np.ndarray and values.shape == self.shape and values.dtype == self.dtype
+        self.host[...] = values
+
+    def __getitem__(self, key: Any) -> DeviceArray:
+        found = self.host[unwrap(key)]
+        return DeviceArray(np.asarray(found)) if np.shares_memory(found, self.host) else wrap(found)
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        self.host[unwrap(key)] = unwrap(value)
+
+    def __getattr__(self, name: str) -> Any:
+        if name not in METHODS:
+            raise AttributeError(f"the stand-in has no method {name!r}: is it known to work on CuPy arrays?")
+        return lambda *args, **kwargs: wrap(getattr(self.host, name)(*map(unwrap, args), **unwrap(kwargs)))
+
+    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
+        if method != "__call__" or ufunc.__name__ not in UFUNCS or "where" in kwargs:
+            raise TypeError(f"{ufunc.__name__}.{method} with {sorted(kwargs)} is not known to work on CuPy arrays")
+        return self._call(ufunc, inputs, kwargs)
+
+    def __array_function__(self, function: Any, types: Any, args: tuple, kwargs: dict) -> Any:
+        name = function.__name__
+        if name in ("empty_like", "zeros_like", "full_like"):
+            fill = {"empty_like": None, "zeros_like": 0}.get(name, args[1] if len(args) > 1 else None)
+            return allocate(kwargs.pop("shape", self.shape), kwargs.pop("dtype", None) or self.dtype, fill)
+        if name not in FUNCTIONS:
+            raise TypeError(f"numpy.{name} is not known to work on CuPy arrays")
+        return self._call(function, args, kwargs)
+
+    @staticmethod
+    def _call(function: Any, args: tuple, kwargs: dict) -> Any:
+        out = kwargs.get("out")
+        found = function(*map(unwrap, args), **unwrap(kwargs))
+        if out is not None:
+            return out[0] if isinstance(out, tuple) else out
+        return wrap(found)
+
+
+def wrap(found: Any) -> DeviceArray:
+    host = np.asarray(found)
+    out = allocate(host.shape, host.dtype)
+    out.host[...] = host
+    return out
+
+
+def unwrap(value: Any) -> Any:
+    """What is inside; a NumPy array beside device arrays is refused, as CuPy would."""
+    if isinstance(value, DeviceArray):
+        return value.host
+    if isinstance(value, np.ndarray) and value.ndim:
+        raise TypeError("Unsupported type <class 'numpy.ndarray'>")
+    if isinstance(value, dict):
+        return {key: unwrap(part) for key, part in value.items()}
+    if isinstance(value, tuple):
+        return tuple(map(unwrap, value))
+    return value
+
+
+class RawFunction:
+    """One kernel of a module."""
+
+    def __init__(self, module: RawModule, name: str) -> None:
+        self.name, self.parts = name, loader.parse(module.code)[name]
+        self.call = getattr(build.load(module.library), f"run_{name}")
+        self.max_dynamic_shared_size_bytes = 48 << 10
+
+    def __call__(self, grid: tuple[int], block: tuple[int], args: tuple, shared_mem: int = 0) -> None:
+        assert len(args) == len(self.parts) and grid[0] > 0 and shared_mem <= self.max_dynamic_shared_size_bytes
+        plain, before = [], []
+        for part, value in zip(self.parts, args, strict=True):
+            if part.pointer:
+                plain.append(ctypes.c_void_p(value.host.ctypes.data))
+                if part.constant:
+                    before.append((part.name, value, value.host.tobytes()))
+            else:
+                plain.append(np.ctypeslib.as_ctypes_type(value.dtype)(value.item()))
+        if StandIn.seed is not None:
+            StandIn.seed += 1
+        MEMORY.launches[self.name] = MEMORY.launches.get(self.name, 0) + 1
+        code = self.call(grid[0], block[0], ctypes.c_ulonglong(shared_mem), ctypes.c_ulonglong(StandIn.seed or 0), *plain)
+        if code:
+            raise RuntimeError(f"{self.name}: {('', 'diverged', 'part of a warp', 'past the shared memory')[code]}")
+        for name, value, bits in before:
+            if value.host.tobytes() != bits:
+                raise RuntimeError(f"{self.name}: wrote into {name}")
+        for part, value in zip(self.parts, args, strict=True):
+            if part.pointer and value.room is not None:
+                ends = np.concatenate([value.room[:GUARD], value.room[len(value.room) - GUARD :]])
+                if (ends != FILL).any():
+                    raise RuntimeError(f"{self.name}: wrote outside {part.name}")
+
+
+class RawModule:
+    """A source, built."""
+
+    def __init__(self, code: str, options: tuple[str, ...] = (), backend: str = "nvrtc") -> None:
+        self.code, self.library = code, build.build(code, options)
+
+    def get_function(self, name: str) -> RawFunction:
+        return RawFunction(self, name)
+
+
+class StandIn:
+    """The array module."""
+
+    ndarray = DeviceArray
+    RawModule = RawModule
+    seed: int | None = 0  # of the order of blocks and lanes; counts up with each launch
+
+    @staticmethod
+    def asarray(values: Any) -> DeviceArray:
+        assert isinstance(values, np.ndarray)
+        return wrap(values)
+
+    @staticmethod
+    def empty(shape: Any, dtype: Any = float) -> DeviceArray:
+        return allocate(shape, dtype)
+
+    @staticmethod
+    def zeros(shape: Any, dtype: Any = float) -> DeviceArray:
+        return allocate(shape, dtype, 0)
