@@ -41,6 +41,7 @@ SIZES = {
     "n_types": (("profiles_t", 1), ("abundances", 1), ("values", 1), ("roots", 1), ("roots_out", 1)),
     "n_genes": (("gene_roots", 0), ("gene_map", 0)),
     "n_columns": (("sums_out", -1),),
+    "n_segments": (("sums_out", -2),),
     "n_cells": (("cell_norms", 0),),
     "n_old": (("old_indices", 0),),
     "n_dense": (("cell_rows", 0),),

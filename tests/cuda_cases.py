@@ -1,0 +1,291 @@
+"""Cases for the CUDA twins: arguments, what the CPU kernel makes of them, and what the naive reference says."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from stdeconv_fast.kernels.cpu import attention, cells, counts, fits, laplacian, spots
+from tests import test_kernels_cells as cell_problems
+from tests.naive import attention as naive_attention
+from tests.naive import counts as naive_counts
+from tests.naive import fits as naive_fits
+from tests.naive import laplacian as naive_laplacian
+from tests.naive import spots as naive_spots
+from tests.problems import csr_arrays, graph_arrays, make_tissue, score_arrays, spot_arrays
+
+# spots, genes, types: around the width of a warp, and up to the largest Hessian that the shared memory of sm_75 holds
+SIZES = {
+    "no spots": (0, 6, 3),
+    "one type": (12, 9, 1),
+    "31 types": (6, 70, 31),
+    "32 types": (6, 70, 32),
+    "33 types": (6, 70, 33),
+    "64 types": (4, 90, 64),
+    "100 types": (3, 130, 100),
+    "130 spots": (130, 40, 6),
+}
+STRENGTHS = (20.0, 0.9, 1.0)
+GUARD = -7
+
+
+@dataclass(frozen=True)
+class Case:
+    """One launch. `expected`: tolerance and value of the naive reference for some outputs, by number."""
+
+    kernel: Any
+    n: int
+    before: tuple
+    after: tuple
+    expected: dict[int, tuple[str, np.ndarray]]
+    shape: tuple[int, ...] | None = None
+    ends: tuple = ()  # trailing scalars of the CPU kernel's ranges are in `before` and `after`
+
+    def sent(self) -> tuple:
+        return self.kernel.__module__, self.kernel.__name__, self.n, self.before, self.after, self.shape
+
+    def by_cpu(self) -> list[np.ndarray]:
+        """What the CPU kernel writes."""
+        if self.shape is not None:
+            sums = np.zeros(self.shape)
+            self.kernel(*self.before, 0, self.n, sums)
+            return [sums]
+        after = tuple(value.copy() if isinstance(value, np.ndarray) else value for value in self.after)
+        self.kernel(*self.before, 0, self.n, *after)
+        return [value for value in after if isinstance(value, np.ndarray)]
+
+
+def of(stem: str, size: str, dtype: Any) -> Iterator[Case]:
+    """The cases of a stem."""
+    return globals()[f"_{stem}"](SIZES[size], np.dtype(dtype).type)
+
+
+def narrow(dtype: Any) -> bool:
+    """Counts and genes in two bytes go with float32, so that few builds cover both."""
+    return dtype is np.float32
+
+
+def near(tissue, dtype, seed=1):
+    """Abundances near the truth, some 0."""
+    rng = np.random.default_rng(seed)
+    v = tissue.truth * rng.uniform(0.8, 1.2, tissue.truth.shape) + 0.01
+    v[(rng.random(v.shape) < 0.3) & (v < 0.1)] = 0
+    return v.astype(dtype)
+
+
+def _spots(size, dtype):
+    tissue = make_tissue(*size)
+    n, n_types = tissue.truth.shape
+    alone = 0 * tissue.attention
+    arrays = spot_arrays(tissue, dtype, narrow(dtype))
+    every = np.arange(n, dtype=np.int32)
+    answer = naive_spots.solve_spots(tissue, alone, 0.0, 1.0, 1.0)
+    for warm, most, tolerance in ((0, 40, 0.0), (10, 40, 1e-3), (10, 0, 0.0), (0, 1, 1e-3)):
+        start, steps = np.full((n, n_types), 1 / n_types, dtype), np.full(n, GUARD, np.int32)
+        yield Case(
+            spots.solve_spots, n, (*arrays, *graph_arrays(alone, dtype), every),
+            (0.0, 1.0, 1.0, warm, most, tolerance, start, steps),
+            {0: ("solve_spots", answer)} if tolerance == 0 and most else {},
+        )  # fmt: skip
+    graph = graph_arrays(tissue.attention, dtype)
+    colours = naive_laplacian.colour_spots(tissue.attention > 0, range(n))
+    for colour in range(min(colours.max(initial=-1) + 1, 3)):
+        chosen = np.flatnonzero(colours == colour).astype(np.int32)
+        for start in (near(tissue, dtype), np.full((n, n_types), 1 / n_types, dtype)):
+            for relax in (1.0, 1.5):
+                wide = start.astype(float)
+                expected = wide.copy()
+                moves = np.full(n, GUARD, dtype)
+                for i in chosen:
+                    expected[i] = naive_spots.visit_spots(tissue, wide, i, tissue.attention, *STRENGTHS, relax, 1e-3)
+                told = moves.astype(float)
+                told[chosen] = np.abs(expected - wide).max(axis=1)[chosen]
+                yield Case(
+                    spots.visit_spots, len(chosen), (*arrays, *graph, chosen),
+                    (*STRENGTHS, relax, 1e-3, start.copy(), moves),
+                    {0: ("one visit", expected), 1: ("one visit", told)},
+                )  # fmt: skip
+    if n > 2:  # types that hold nothing, spots that hold nothing
+        empty = near(tissue, dtype)
+        empty[1] = 0
+        yield Case(
+            spots.visit_spots, 2, (*arrays, *graph, np.array([0, 1], np.int32)),
+            (*STRENGTHS, 1.0, 1e-3, empty, np.full(n, GUARD, dtype)), {},
+        )  # fmt: skip
+
+
+def _laplacian(size, dtype):
+    tissue = make_tissue(*size)
+    n, n_types = tissue.truth.shape
+    rng = np.random.default_rng(4)
+    graph = graph_arrays(tissue.attention, dtype)
+    yield Case(
+        laplacian.apply_laplacian, n, (*graph, tissue.truth.astype(dtype), 0.8),
+        (np.full((n, n_types), GUARD, dtype),),
+        {0: ("apply_laplacian", naive_laplacian.apply_laplacian(tissue.attention, tissue.truth, 0.8))},
+    )  # fmt: skip
+    visited = rng.random(n) < 0.6
+    moves = np.where(visited, rng.uniform(0, 0.3, n), 0).astype(dtype)
+    owed = rng.uniform(0, 0.1, n).astype(dtype)
+    for relax in (1.0, 1.6):
+        expected = naive_laplacian.owe_moves(
+            tissue.attention, moves.astype(float), visited, *STRENGTHS, relax, owed.astype(float)
+        )
+        yield Case(
+            laplacian.owe_moves, n, (*graph, moves, visited, *STRENGTHS, relax), (owed.copy(),),
+            {0: ("owe_moves", expected)},
+        )  # fmt: skip
+    factor = rng.uniform(0.5, 1.5, tissue.attention.shape)
+    fresh = tissue.attention * (np.triu(factor, 1) + np.triu(factor, 1).T)
+    weights, degrees = graph_arrays(fresh, dtype)[2:]
+    expected = naive_laplacian.owe_shift(tissue.attention, fresh, tissue.truth, *STRENGTHS, owed.astype(float))
+    before = (*graph[:3], weights, graph[3], degrees, tissue.truth.astype(dtype), *STRENGTHS)
+    yield Case(laplacian.owe_shift, n, before, (owed.copy(),), {0: ("owe_shift", expected)})
+
+
+def _attention(size, dtype):
+    tissue = make_tissue(*size)
+    n, n_types = tissue.truth.shape
+    rng = np.random.default_rng(4)
+    indptr, indices, _ = csr_arrays(tissue.attention, np.float64)
+    rows = np.repeat(np.arange(n), np.diff(indptr))
+    place = tissue.attention * (rng.random(tissue.attention.shape) < 0.8)
+    sums = place.sum(axis=1, keepdims=True)
+    place = place / np.where(sums > 0, sums, 1)
+    v = tissue.truth * rng.uniform(0.5, 2.0, (n, 1))
+    v[2::5] = 0
+    means = naive_attention.neighbourhood_means(place > 0, v)
+    edges = (indptr, indices)
+    yield Case(
+        attention.root_neighbourhoods, n, (*edges, place[rows, indices], v.astype(dtype)),
+        (np.full((n, n_types), GUARD, dtype),), {0: ("root_neighbourhoods", np.sqrt(means))},
+    )  # fmt: skip
+    squares = naive_attention.compare(means)[rows, indices]
+    yield Case(
+        attention.compare_edges, n, (*edges, np.sqrt(means).astype(dtype)), (np.full(len(indices), GUARD, dtype),),
+        {0: ("compare_edges", squares)},
+    )  # fmt: skip
+    directed = place * np.exp(-naive_attention.compare(means) / 0.6)
+    yield Case(
+        attention.attend_edges, n, (indptr, place[rows, indices], squares.astype(dtype), 0.3),
+        (np.full(len(indices), float(GUARD)), np.full(n, float(GUARD))),
+        {0: ("attend_edges", directed[rows, indices]), 1: ("attend_edges", directed.sum(axis=1))},
+    )  # fmt: skip
+    symmetric = 1.7 * (directed + directed.T) / 2
+    yield Case(
+        attention.symmetrise_edges, n,
+        (indptr, naive_laplacian.link_reverse(indptr, indices), directed[rows, indices], 1.7),
+        (np.full(len(indices), GUARD, dtype), np.full(n, GUARD, dtype)),
+        {0: ("symmetrise_edges", symmetric[rows, indices]), 1: ("symmetrise_edges", symmetric.sum(axis=1))},
+    )  # fmt: skip
+
+
+def _counts(size, dtype):
+    dense = make_tissue(*size).counts
+    n, n_genes = dense.shape
+    rng = np.random.default_rng(3)
+    indptr, indices, data = csr_arrays(dense, np.uint16 if narrow(dtype) else dtype)
+    indices = indices.astype(np.uint16) if narrow(dtype) else indices
+    arrays = (indptr, indices, data)
+    gene_map = np.full(n_genes, -1, np.int32)
+    kept = rng.permutation(n_genes)[: 2 * n_genes // 3]
+    gene_map[kept] = rng.permutation(len(kept))
+    rows = rng.permutation(n)[: max(1, 3 * n // 4)].astype(np.int64)
+    yield Case(counts.sum_genes, len(rows), (*arrays, rows), (), {0: ("sum_segments", naive_counts.sum_genes(dense, rows))}, (n_genes,))  # noqa: E501
+    weights, segments = rng.random(n), rng.integers(-1, 3, n).astype(np.int32)
+    expected = naive_counts.sum_segments(dense, weights, segments, 3)
+    yield Case(
+        counts.sum_segments, n, (*arrays, weights, segments), (), {0: ("sum_segments", expected)}, (3, n_genes)
+    )
+    lengths, totals = naive_counts.count_kept(dense, gene_map, rows)
+    yield Case(
+        counts.count_kept, len(rows), (*arrays, gene_map, rows),
+        (np.full(len(rows), GUARD), np.full(len(rows), float(GUARD))),
+        {0: ("sum_segments", lengths), 1: ("sum_segments", totals)},
+    )  # fmt: skip
+    ends = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    yield Case(
+        counts.gather_kept, len(rows), (*arrays, gene_map, rows, ends),
+        (np.full(ends[-1], 9, indices.dtype), np.full(ends[-1], 9, data.dtype)), {},
+    )  # fmt: skip
+    row_keys, gene_keys = (rng.integers(0, 2**64, size, dtype=np.uint64) for size in (n, n_genes))
+    fit = naive_counts.thin_counts(dense, row_keys, gene_keys, 0.8)
+    at = (np.repeat(np.arange(n), np.diff(indptr)), indices)
+    yield Case(
+        counts.thin_counts, n, (*arrays, row_keys, gene_keys, 0.8), (np.full_like(data, 9), np.full_like(data, 9)),
+        {0: ("sum_segments", fit[at]), 1: ("sum_segments", (dense - fit)[at])},
+    )  # fmt: skip
+    yield Case(counts.key_rows, n, (*arrays, gene_keys), (np.zeros(n, np.uint64),), {})
+
+
+def _fits(size, dtype):
+    tissue = make_tissue(*size)
+    n, n_types = tissue.truth.shape
+    v = (0.9 * tissue.truth + 0.1 / n_types).astype(dtype)
+    bounded = near(tissue, dtype)
+    wide = bounded.astype(float)
+    arrays = spot_arrays(tissue, dtype, narrow(dtype))
+    contents = np.random.default_rng(5).uniform(0.5, 2.0, n_types).astype(dtype)
+    degrees = graph_arrays(tissue.attention, dtype)[3]
+    for strength in ((20.0, 1.0), (0.0, 0.0)):
+        expected = naive_fits.measure_errors(
+            tissue, wide, contents.astype(float), tissue.attention, *strength
+        )
+        yield Case(
+            fits.measure_errors, n, (*arrays[:4], arrays[5], degrees, contents, bounded),
+            (*strength, np.full((n, n_types), float(GUARD))),
+            {0: ("measure_errors", expected)} if strength[1] else {},
+        )  # fmt: skip
+    plain = score_arrays(tissue, dtype, weighted=False)
+    kept = (*arrays[:3], *plain[3:])
+    seen = tissue.counts.sum(axis=1) > 0
+    expected = naive_fits.measure_deviance(tissue, v.astype(float)) if seen.any() else np.zeros(n)
+    yield Case(
+        fits.measure_deviance, n, (*kept, v), (np.full(n, float(GUARD)),), {0: ("measure_deviance", expected)}
+    )
+    weighted = score_arrays(tissue, dtype)
+    quarter = weighted[3] * dtype(0.25)
+    expected = naive_fits.score_spots(tissue, 0.25 * tissue.counts.sum(axis=1), v.astype(float))
+    held = (arrays[0], arrays[1], weighted[2], quarter, *weighted[4:])
+    yield Case(fits.score_spots, n, (*held, v), (np.full(n, float(GUARD)),), {0: ("score_spots", expected)})
+    yield Case(
+        fits.sum_excess, n, (*kept[:5], v), (), {0: ("sum_excess", naive_fits.sum_excess(tissue, v.astype(float)))},
+        (size[1],),
+    )  # fmt: skip
+    if n > 2:  # a seen gene that is not expected
+        none = np.zeros_like(v)
+        yield Case(fits.score_spots, n, (*held, none), (np.full(n, float(GUARD)),), {})
+        yield Case(fits.measure_deviance, n, (*kept, none), (np.full(n, float(GUARD)),), {})
+
+
+def _cells(size, dtype):
+    cell_problems.SIZES["cuda"] = size
+    posed = cell_problems.seen(cell_problems.problem("cuda", n_cells=3 if size[2] > 60 else 5))
+    n, n_cells = len(posed.counts), len(posed.cells)
+    roots = np.sqrt(posed.gene_w)
+    scaled = posed.cells * roots
+    starts = np.searchsorted(posed.cell_types, np.arange(size[2] + 1)).astype(np.int64)
+    rng = np.random.default_rng(8)
+    second = rng.random((n, n_cells)) * (rng.random((n, n_cells)) < 0.4)
+    raw = csr_arrays(posed.counts, np.uint16 if narrow(dtype) else dtype)
+    raw = (raw[0], raw[1].astype(np.uint16) if narrow(dtype) else raw[1], raw[2])
+    for old, dense, least, most in ((None, True, 1e-12, 300), (second, False, 1e-12, 300), (second, False, 0.02, 7),
+                                    (None, False, 0.01, 2)):  # fmt: skip
+        before = (
+            *raw, posed.counts.sum(axis=1).astype(dtype), roots.astype(dtype), *csr_arrays(scaled, dtype),
+            np.ascontiguousarray(scaled[: None if dense else 0], dtype), (scaled**2).sum(axis=1).astype(dtype), starts,
+            *graph_arrays(posed.links, dtype), *graph_arrays(posed.attention, dtype), posed.abundances.astype(dtype),
+            *csr_arrays(np.zeros((n, n_cells)) if old is None else old, dtype),
+        )  # fmt: skip
+        after = (
+            posed.anchor, posed.ridge, posed.cell, posed.spatial, cell_problems.LEAST_SHARE, least, 3,
+            np.full(n, GUARD), np.full((n, most), GUARD, np.int32), np.full((n, most), GUARD, dtype),
+        )  # fmt: skip
+        expected = {}
+        if least < 1e-6:
+            whole = cell_problems.by_naive(posed, old)
+            expected = {3: ("sweep_cells", whole)}
+        yield Case(cells.sweep_cells, n, before, after, expected)
