@@ -91,6 +91,26 @@ def choose_device(device: str) -> str:
     return "cuda"
 
 
+def agree(device: str, asked: str, n_types: int, dtype: Any, loss: str, notes: list[str]) -> str:
+    """The device of a run whose data is known: "cpu" where CUDA cannot run it and `asked` is "auto", with a note.
+
+    Raises
+    ------
+    DeviceError
+        CUDA was asked for and cannot run it.
+    """
+    if device == "cpu":
+        return "cpu"
+    reason = refusal(find_card(), n_types, dtype, loss)
+    if reason is None:
+        return device
+    if asked == "cuda":
+        raise DeviceError(reason)
+    log.info("device: cpu (%s)", reason)
+    notes.append(f"device='auto' runs on the CPU. {reason}")
+    return "cpu"
+
+
 @contextmanager
 def hold_device(device: str, n_jobs: int | None) -> Iterator[Workers]:
     """Hold threads open and, where `device` is "cuda", the device with them."""
@@ -107,6 +127,8 @@ class Device(Workers):
     workers : Workers
         What runs where the arrays are the host's.
     """
+
+    width = 64
 
     def __init__(self, card: Card, workers: Workers) -> None:
         super().__init__(workers.n, workers._pool)
@@ -127,6 +149,12 @@ class Device(Workers):
             self._twins.over(kernel, n, before, after)
         else:
             super().over(kernel, n, before, after, size)
+
+    def span(self, kernel: Callable[..., None], start: int, stop: int, before: tuple, after: tuple) -> None:
+        if self._here((*before, *after)):
+            self._twins.launch(kernel, (*before, start, stop, *after), stop - start)
+        else:
+            super().span(kernel, start, stop, before, after)
 
     def sums(
         self, kernel: Callable[..., None], n: int, before: tuple, shape: tuple[int, ...], parts: int = 16
@@ -197,12 +225,12 @@ def plan_bytes(n_spots: int, nnz: int, n_edges: int, n_types: int, n_genes: int,
 
     Notes
     -----
-    The counts; the abundances, their roots, and one float64 copy for the sums over spots; the graph with old, directed
+    The counts; the abundances, their roots, shares and Laplacian, two float64 copies for sums over spots; the graph with old, directed
     and fresh weights and the median's copy; a few numbers a spot; the parts of the sums over genes.
     """
     real = np.dtype(dtype).itemsize
     counts = nnz * entry + 8 * n_spots
-    abundances = n_spots * n_types * (2 * real + 8)
+    abundances = n_spots * n_types * (4 * real + 16)
     edges = n_edges * (4 + 8 + 8 + 3 * real + 8 + 2 * real + 1)
     spots = n_spots * (10 * real + 40)
     return counts + abundances + edges + spots + loader.PART_BYTES + 4 * n_types * n_genes * real

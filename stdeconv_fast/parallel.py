@@ -37,6 +37,7 @@ class Workers:
     """Threads held open for a whole run; see `hold_workers`. `backend.Device` has the same face."""
 
     device = "cpu"
+    width = 1  # chunks that a kernel of few rows is given at a time
 
     def __init__(self, n: int, pool: Executor | None) -> None:
         self.n = n
@@ -51,6 +52,10 @@ class Workers:
     def over(self, kernel: Callable[..., None], n: int, before: tuple, after: tuple, size: int = LIGHT) -> None:
         """Run `kernel(*before, start, stop, *after)` over n rows, `size` at a time; the kernel writes into `after`."""
         self.each(kernel, [(*before, start, stop, *after) for start, stop in cut(n, size)])
+
+    def span(self, kernel: Callable[..., None], start: int, stop: int, before: tuple, after: tuple) -> None:
+        """Run `kernel(*before, start, stop, *after)` over one range of rows, in this thread."""
+        kernel(*before, start, stop, *after)
 
     def sums(
         self, kernel: Callable[..., None], n: int, before: tuple, shape: tuple[int, ...], parts: int = 16

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from .backend import choose_device
+from .backend import agree, choose_device, hold_device
 from .errors import DataWarning
-from .parallel import Workers, hold_workers
+from .parallel import Workers
 from .parcels import CellWeights, Inputs, Reference, Result, SpotSource, Strengths
 from .procedures import in_pieces, passes, strengths
 from .settings import Settings
@@ -125,13 +125,15 @@ def run(
     dtype = np.dtype(settings.dtype)
     notes = list(inputs.notes)
     status = inputs.spot_status.copy()
-    with hold_workers(settings.n_jobs) as workers:
+    device = agree(device, settings.device, len(inputs.types), dtype, settings.loss, notes)
+    with hold_device(device, settings.n_jobs) as workers:
         with clock.stage("reference"):
             profiles = reference.average_types(inputs, workers)
         with clock.stage("counts"):
             pieces, kept, gene_totals, rows, whole = in_pieces.read_counts(
                 inputs, profiles, settings, status, notes, workers, tiling
             )
+            pieces, workers = in_pieces.settle_device(pieces, workers, settings, len(inputs.types), notes)
             known = reference.fit_reference(profiles, kept, gene_totals, settings.platform)
         with clock.stage("graph"):
             coordinates, sections = inputs.coordinates[rows], inputs.sections[rows]
@@ -139,7 +141,7 @@ def run(
             keys = graph.spot_keys(coordinates, pieces.totals, settings.seed)
             keys = graph.tell_apart(keys, pieces.take, gene_keys, workers)
             places = graph.link_spots(coordinates, sections, settings.k_neighbors, keys, workers)
-            pieces.link(places)
+            linked = pieces.link(places)
         with clock.stage("first fit"):
             if known.platform == "joint":
                 known = passes.fit_platform(pieces, known, coordinates, sections, keys, workers)
@@ -159,10 +161,10 @@ def run(
                 chosen = Strengths(strengths.FIXED, settings.phi, False)
             strength = chosen.lambda_spatial * settings.lambda_spatial
         with clock.stage("passes", settings.n_iter) as tick:
-            links = places
+            links = linked
             if strength > 0:
                 links = passes.alternate(
-                    pieces, abundances, places, strength, chosen.phi, settings.lambda_ridge, settings.n_iter,
+                    pieces, abundances, linked, strength, chosen.phi, settings.lambda_ridge, settings.n_iter,
                     settings.attention, workers, tick,
                 )  # fmt: skip
             else:
@@ -173,7 +175,7 @@ def run(
         content = known.mrna_content if by_cell else None
         fit = errors = None
         with clock.stage("fit"):
-            roughness = attention.measure_roughness(places, abundances, workers)
+            roughness = attention.measure_roughness(linked, abundances, workers)
             if settings.loss == "poisson":
                 fit = pieces.measure_fit(known, abundances)
         if settings.standard_errors:
@@ -184,11 +186,12 @@ def run(
             turns = 2 if strength > 0 else 1
             with clock.stage("cells", turns * len(rows)) as tick:
                 fixed = {
-                    "counts": pieces.take(None), "graph": links, "abundances": abundances, "lambda_spatial": strength,
+                    "counts": pieces.held(None), "graph": links, "abundances": abundances, "lambda_spatial": strength,
                     "tick": tick,
                 }  # fmt: skip
                 cells = _refine(inputs, settings, profiles, known, gene_keys, fixed, workers)
                 abundances = refine_cells.sum_by_type(cells, len(inputs.types), dtype)
+        links, abundances = workers.fetch((links, abundances))
     shares = aggregate.to_proportions(abundances, content)
     unexplained = np.isnan(shares).any(axis=1)
     status[rows[unexplained]] = "no type explains the counts"
@@ -212,7 +215,7 @@ def run(
         "n_spots": len(status), "n_spots_used": len(rows), "n_cells": int((inputs.cell_types >= 0).sum()),
         "n_types": len(inputs.types), "n_genes_shared": len(inputs.genes), "n_genes_used": len(kept),
         "roughness": roughness, "platform_log2_sd": known.platform_log2_sd, "platform": known.platform,
-        "abundance": "cells" if by_cell else "mrna", "device": device, "notes": notes,
+        "abundance": "cells" if by_cell else "mrna", "device": workers.device, "notes": notes,
     }  # fmt: skip
     return Result(
         proportions=by_spot(shares, types),

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.sparse import issparse
 
-from ..errors import DataError, DataTypeError, DataWarning
+from ..backend import check_memory, plan_bytes
+from ..errors import DataError, DataTypeError, DataWarning, DeviceError
 from ..parallel import Workers
 from ..parcels import Inputs
 from ..settings import Settings
@@ -175,7 +176,34 @@ def read_counts(
     tiled = Tiled.from_blocks(
         tiling.folder, ranges, blocks, tiling.tiles, len(kept), dtype, settings.n_jobs, renumber, room
     )
+    tiled.device = workers.device.split()[0]
     return tiled, kept, gene_totals, rows, whole
+
+
+def settle_device(
+    pieces: Whole | Tiled, workers: Workers, settings: Settings, n_types: int, notes: list[str]
+) -> tuple[Whole | Tiled, Workers]:
+    """The pieces and workers that go on: those of the host where the device has too little memory and device="auto".
+
+    Raises
+    ------
+    DeviceError
+        Too little memory, and device="cuda".
+    """
+    if workers.device == "cpu" or isinstance(pieces, Tiled):
+        return pieces, workers
+    counts, dtype = pieces.counts, np.dtype(settings.dtype)
+    entry = counts.indices.itemsize + counts.data.itemsize
+    edges = 2 * max(settings.k_neighbors, 4) * counts.n_spots
+    needed = plan_bytes(counts.n_spots, len(counts.data), edges, n_types, counts.n_genes, entry, dtype)
+    try:
+        check_memory(workers.card, needed, counts.n_spots)
+    except DeviceError as error:
+        if settings.device == "cuda":
+            raise
+        notes.append(f"device='auto' runs on the CPU. {error}")
+        return Whole(counts, workers.host), workers.host
+    return pieces, workers
 
 
 def _enough(kept: np.ndarray, inputs: Inputs, notes: list[str]) -> np.ndarray:

@@ -43,17 +43,18 @@ def fit_platform(
         coordinates, sections, keys = coordinates[rows], sections[rows], keys[rows]
     counts = pieces.take(rows)
     blocks = graph.pool_blocks(counts, coordinates, sections, keys, BLOCK_COUNTS)
-    alone = graph.no_neighbours(blocks.n_spots)
+    alone = workers.place(graph.no_neighbours(blocks.n_spots))
     seen = np.bincount(blocks.indices, blocks.data, minlength=blocks.n_genes)
     abundances = None
     for _ in range(reference.JOINT_ROUNDS):
-        problem = solve_types.pose(blocks, known, "poisson")
+        problem = workers.place(solve_types.pose(blocks, known, "poisson"))
         cold = abundances is None
         abundances = solve_types.start_evenly(problem) if cold else abundances
         solve_types.solve_alone(problem, abundances, alone, 0.0, workers, cold, BLOCK_TOLERANCE)
-        known = reference.follow_blocks(known, seen, reference.expect_genes(known, blocks, abundances))
+        solved = workers.fetch(abundances)
+        known = reference.follow_blocks(known, seen, reference.expect_genes(known, blocks, solved))
     weights = blocks.totals.astype(np.float64) / blocks.totals.sum(dtype=np.float64)
-    return reference.rescale(known, float(weights @ abundances.sum(axis=1, dtype=np.float64)))
+    return reference.rescale(known, float(weights @ solved.sum(axis=1, dtype=np.float64)))
 
 
 def first_fit(
@@ -74,8 +75,8 @@ def first_fit(
         rows = None
         if pieces.n_spots > 2 * WEIGHED_SPOTS:
             rows = np.sort(order_by_key(keys)[:WEIGHED_SPOTS])
-        solved = abundances if rows is None else abundances[rows]
-        known = reference.weigh_genes(known, pieces.take(rows), solved, workers)
+        solved = abundances if rows is None else abundances[workers.place(rows)]
+        known = reference.weigh_genes(known, pieces.held(rows), solved, workers)
         pieces.pose(known, loss)
     return known, abundances
 
@@ -160,7 +161,7 @@ def alternate(
     """
     links = attention.attend_by_place(places, abundances.dtype, workers)
     strengths = (lambda_spatial, phi, lambda_ridge)
-    owed = np.full(places.n_spots, np.inf, dtype=abundances.dtype)
+    owed = np.full_like(abundances, np.inf, shape=places.n_spots)
     passes = n_iter if listen else 1
     relax = 1.0
     for turn in range(passes):

@@ -35,28 +35,38 @@ class Whole:
         self.totals, self.dtype = counts.totals, counts.dtype
         self.problem: solve_types.Problem | None = None
         self._workers = workers
+        self._held: Counts | None = None
 
     def take(self, rows: np.ndarray | None) -> Counts:
         """Counts of some spots, in the order of `rows`; None: all."""
         return self.counts if rows is None else graph.take_spots(self.counts, rows)
 
+    def held(self, rows: np.ndarray | None) -> Counts:
+        """Counts of some spots where the kernels run; all of them go there once."""
+        if rows is not None:
+            return self._workers.place(self.take(rows))
+        if self._held is None:
+            self._held = self._workers.place(self.counts)
+        return self._held
+
     def pose(self, known: Reference, loss: str) -> None:
         """Solve against this reference from now on."""
-        self.problem = solve_types.pose(self.counts, known, loss)
+        self.problem = self._workers.place(solve_types.pose(self.held(None), known, loss))
 
-    def link(self, places: Graph) -> None:
-        """Take note of who is whose neighbour."""
+    def link(self, places: Graph) -> Graph:
+        """Take note of who is whose neighbour; the graph as the passes take it."""
+        return self._workers.place(places)
 
     def solve_alone(self, lambda_ridge: float, tolerance: float) -> np.ndarray:
         """Abundances, (n_spots, n_types), of each spot without its neighbours, from an even start."""
         abundances = solve_types.start_evenly(self.problem)
-        alone = graph.no_neighbours(self.n_spots)
+        alone = self._workers.place(graph.no_neighbours(self.n_spots))
         solve_types.solve_alone(self.problem, abundances, alone, lambda_ridge, self._workers, tolerance=tolerance)
         return abundances
 
     def finish_alone(self, abundances: np.ndarray, lambda_ridge: float) -> None:
         """Solve every spot alone to the end, from a start near it; updates `abundances` in place."""
-        alone = graph.no_neighbours(self.n_spots)
+        alone = self._workers.place(graph.no_neighbours(self.n_spots))
         solve_types.solve_alone(self.problem, abundances, alone, lambda_ridge, self._workers, cold=False)
 
     def settle(

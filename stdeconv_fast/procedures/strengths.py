@@ -90,11 +90,12 @@ def choose_strengths(
         fit, test = thin(take(rows), row_keys[rows], gene_keys, workers)
     if not len(rows):
         return Strengths(FIXED, phi, False)
-    problem = solve_types.pose(fit, known, loss)
-    patches = cut_out(places, rows) if len(rows) < places.n_spots else places
+    problem, test = workers.place((solve_types.pose(fit, known, loss), test))
+    patches = workers.place(cut_out(places, rows) if len(rows) < places.n_spots else places)
     links = attention.attend_by_place(patches, fit.dtype, workers)
     start = solve_types.start_evenly(problem)
-    solve_types.solve_alone(problem, start, graph.no_neighbours(len(rows)), lambda_ridge, workers)
+    alone = workers.place(graph.no_neighbours(len(rows)))
+    solve_types.solve_alone(problem, start, alone, lambda_ridge, workers)
     tried: list[dict] = []
     relax = 1.0
 
@@ -119,7 +120,7 @@ def choose_strengths(
     def attempt(moving: np.ndarray, strength: float, share: float, name: str) -> float:
         nonlocal relax
         if strength:
-            owed = np.full(len(moving), np.inf, dtype=moving.dtype)
+            owed = np.full_like(moving, np.inf, shape=len(moving))
             relax = settle(
                 problem, moving, links, strength, share, lambda_ridge, owed, workers, relax, SETTLED, SWEEPS
             )

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from joblib import Parallel, delayed
 
-from ..parallel import hold_workers
+from ..backend import hold_device
 from ..parcels import Counts, Graph, Reference
 from ..stages import graph, solve_types
 from ..stages.ingest import NARROW, Block
@@ -41,12 +41,14 @@ class Posed:
     loss : str
     unit : float
         What one count weighs in the objective, over all tiles.
+    device : {"cpu", "cuda"}
     """
 
     store: str
     known: str
     loss: str
     unit: float = 1.0
+    device: str = "cpu"
 
 
 # -- a round of jobs -------------------------------------------------------------------------------------------------
@@ -251,13 +253,13 @@ def solve_tile(
     posed: Posed, tile: int, abundances: np.ndarray | None, lambda_ridge: float, tolerance: float
 ) -> Arrays:
     """Solve the spots of a tile without their neighbours, from an even start or from these abundances."""
-    with hold_workers(1) as workers:
-        problem = pose_tile(posed, tile)
-        alone = graph.no_neighbours(problem.counts.n_spots)
+    with hold_device(posed.device, 1) as workers:
+        problem = workers.place(pose_tile(posed, tile))
+        alone = workers.place(graph.no_neighbours(problem.counts.n_spots))
         cold = abundances is None
-        abundances = solve_types.start_evenly(problem) if cold else np.array(abundances)
+        abundances = solve_types.start_evenly(problem) if cold else workers.place(np.array(abundances))
         solve_types.solve_alone(problem, abundances, alone, lambda_ridge, workers, cold, tolerance)
-    return {"abundances": abundances}
+        return {"abundances": workers.fetch(abundances)}
 
 
 def settle_tile(
@@ -289,16 +291,19 @@ def settle_tile(
         tuple(np.flatnonzero(colour == number).astype(np.int32) for number in np.unique(colour)),
     )  # fmt: skip
     abundances, owed = np.array(abundances), np.pad(owed, (0, n_halo))  # copies: they may have come read-only
-    with hold_workers(1) as workers:
-        problem = pose_tile(posed, tile, n_halo)
+    with hold_device(posed.device, 1) as workers:
+        problem, links = workers.place((pose_tile(posed, tile, n_halo), links))
+        abundances, owed = workers.place((abundances, owed))
         relax = passes.settle(problem, abundances, links, *strengths, owed, workers, relax, limit)
+        abundances, owed = workers.fetch((abundances, owed))
     return {"abundances": abundances[:n_own], "owed": owed[:n_own], "relax": relax}
 
 
 def fit_tile(posed: Posed, tile: int, abundances: np.ndarray) -> Arrays:
     """How the counts of a tile compare with what is expected; see `uncertainty.Fit`."""
-    with hold_workers(1) as workers:
-        fit = uncertainty.measure_fit(pose_tile(posed, tile), read_reference(posed), np.array(abundances), workers)
+    with hold_device(posed.device, 1) as workers:
+        problem, solved = workers.place((pose_tile(posed, tile), np.array(abundances)))
+        fit = uncertainty.measure_fit(problem, read_reference(posed), solved, workers)
     return vars(fit)
 
 
@@ -307,10 +312,10 @@ def errors_tile(
     mrna_content: np.ndarray | None,
 ) -> Arrays:  # fmt: skip
     """Standard errors of the proportions in a tile; see `uncertainty.estimate_errors`."""
-    with hold_workers(1) as workers:
-        problem = pose_tile(posed, tile)
-        links = replace(graph.no_neighbours(len(degrees)), degrees=np.array(degrees))
+    with hold_device(posed.device, 1) as workers:
+        problem, solved = workers.place((pose_tile(posed, tile), np.array(abundances)))
+        links = workers.place(replace(graph.no_neighbours(len(degrees)), degrees=np.array(degrees)))
         errors = uncertainty.estimate_errors(
-            problem, np.array(abundances), links, lambda_spatial, lambda_ridge, mrna_content, workers
+            problem, solved, links, lambda_spatial, lambda_ridge, mrna_content, workers
         )
     return {"errors": errors}

@@ -118,6 +118,7 @@ class Tiled:
         for rows in self._rows:
             self._place[rows] = np.arange(len(rows))
         self._posed = tile_jobs.Posed(str(folder.store), "", "")
+        self.device = "cpu"  # of the jobs
         self._halos: list[np.ndarray] = []
         self._across: tuple[np.ndarray, ...] = ()
 
@@ -193,6 +194,10 @@ class Tiled:
             indices[at], data[at] = part.indices, part.data
         return Counts(indptr, indices, data, self.totals[rows], self.n_genes)
 
+    def held(self, rows: np.ndarray | None) -> Counts:
+        """As `take`: a sum over some spots is the host's."""
+        return self.take(rows)
+
     def pose(self, known: Reference, loss: str) -> None:
         """Solve against this reference from now on."""
         name = f"known/{digest(*vars(known).items())}"
@@ -203,9 +208,9 @@ class Tiled:
         one = Counts(np.zeros(2, np.int64), none, none.astype(np.uint16), median, self.n_genes)
         with hold_workers(1):
             unit = solve_types.pose(one, known, loss).unit
-        self._posed = tile_jobs.Posed(self._posed.store, name, loss, unit)
+        self._posed = tile_jobs.Posed(self._posed.store, name, loss, unit, self.device)
 
-    def link(self, places: Graph) -> None:
+    def link(self, places: Graph) -> Graph:
         """Cut the graph by tiles: what each tile must know of it, and the edges that lead from one to another."""
         origins = np.repeat(np.arange(self.n_spots), np.diff(places.indptr))
         across = np.flatnonzero(self._tiles[origins] != self._tiles[places.indices])
@@ -229,6 +234,7 @@ class Tiled:
                 f"links/{tile:06d}", indptr=np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]),
                 indices=local[self._edges(places, tile)], colour=colours[rows],
             )  # fmt: skip
+        return places
 
     def _edges(self, links: Graph, tile: int) -> np.ndarray:
         """Edges of the spots of a tile, spot by spot."""

@@ -66,17 +66,17 @@ def estimate_errors(
     kind = problem.profiles_t.dtype
     n_types = problem.profiles_t.shape[1]
     smoothed = lambda_spatial > 0
-    degrees = graph.degrees.astype(kind, copy=False) if smoothed else np.zeros(counts.n_spots, dtype=kind)
+    degrees = graph.degrees.astype(kind, copy=False) if smoothed else np.zeros_like(counts.totals, dtype=kind)
     contents = np.ones(n_types) if mrna_content is None else np.asarray(mrna_content, dtype=np.float64)
     before = (
         counts.indptr, counts.indices, counts.data, problem.gene_weights, problem.profiles_t, degrees,
-        contents.astype(kind), abundances,
+        workers.place(contents.astype(kind)), abundances,
     )  # fmt: skip
-    errors = np.empty((counts.n_spots, n_types))
+    errors = np.empty_like(counts.totals, dtype=np.float64, shape=(counts.n_spots, n_types))
     workers.over(
         kernels.measure_errors, counts.n_spots, before, (float(lambda_spatial), float(lambda_ridge), errors), 4 * HEAVY
     )
-    return errors
+    return workers.fetch(errors)
 
 
 def measure_fit(problem: solve_types.Problem, known: Reference, abundances: np.ndarray, workers: Workers) -> Fit:
@@ -92,8 +92,8 @@ def measure_fit(problem: solve_types.Problem, known: Reference, abundances: np.n
         v, solved.
     """
     counts = problem.counts
-    sums = known.profiles.sum(axis=1).astype(problem.profiles_t.dtype)
+    sums = workers.place(known.profiles.sum(axis=1).astype(problem.profiles_t.dtype))
     arrays = (counts.indptr, counts.indices, counts.data, counts.totals, problem.profiles_t, sums, abundances)
-    deviances = np.empty(counts.n_spots)
+    deviances = np.empty_like(counts.totals, dtype=np.float64)
     workers.over(kernels.measure_deviance, counts.n_spots, arrays, (deviances,), LIGHT // 4)
-    return Fit(deviances, *reference.compare_genes(known, counts, abundances, workers))
+    return Fit(workers.fetch(deviances), *reference.compare_genes(known, counts, abundances, workers))

@@ -43,16 +43,16 @@ def attend(graph: Graph, abundances: np.ndarray, workers: Workers) -> Graph:
     dtype = abundances.dtype
     if not n_edges:
         return _symmetrise(graph, graph.place, 1.0, dtype, workers)
-    roots = np.empty(abundances.shape, dtype)
+    roots = np.empty_like(abundances)
     edges = (graph.indptr, graph.indices)
     workers.over(kernels.root_neighbourhoods, n, (*edges, graph.place, abundances), (roots,))
-    squares = np.empty(n_edges, dtype)
+    squares = np.empty_like(abundances, shape=n_edges)
     workers.over(kernels.compare_edges, n, (*edges, roots), (squares,))
     tau = max(float(np.median(squares[graph.place > 0])), LEAST_TAU)
-    directed, row_sums = np.empty(n_edges), np.empty(n)
+    directed, row_sums = np.empty_like(graph.place), np.empty_like(graph.place, shape=n)
     workers.over(kernels.attend_edges, n, (graph.indptr, graph.place, squares, tau), (directed, row_sums))
     linked = row_sums > 0
-    return _symmetrise(graph, directed, 1.0 / row_sums[linked].mean(), dtype, workers)
+    return _symmetrise(graph, directed, 1.0 / float(row_sums[linked].mean()), dtype, workers)
 
 
 def measure_roughness(graph: Graph, abundances: np.ndarray, workers: Workers) -> float:
@@ -73,7 +73,7 @@ def measure_roughness(graph: Graph, abundances: np.ndarray, workers: Workers) ->
         return float("nan")
     links = attend_by_place(graph, abundances.dtype, workers)
     sums = abundances.sum(axis=1, keepdims=True)
-    shares = np.divide(abundances, sums, out=np.zeros_like(abundances), where=sums > 0)
+    shares = abundances / (sums + (sums == 0))
     shares -= shares.mean(axis=0, dtype=np.float64).astype(shares.dtype)
     product = np.empty_like(shares)
     arrays = (links.indptr, links.indices, links.weights, links.degrees, shares, 1.0)
@@ -83,7 +83,8 @@ def measure_roughness(graph: Graph, abundances: np.ndarray, workers: Workers) ->
 
 
 def _symmetrise(graph: Graph, directed: np.ndarray, scale: float, dtype: np.dtype, workers: Workers) -> Graph:
-    weights, degrees = np.empty(len(graph.indices), dtype), np.empty(graph.n_spots, dtype)
+    weights = np.empty_like(graph.place, dtype=dtype)
+    degrees = np.empty_like(graph.place, dtype=dtype, shape=graph.n_spots)
     workers.over(
         kernels.symmetrise_edges, graph.n_spots, (graph.indptr, graph.reverse, directed, scale), (weights, degrees)
     )

@@ -211,14 +211,15 @@ def compare_genes(
     the n_i-weighted sum of the abundances.
     """
     dtype = counts.dtype
-    transposed = np.ascontiguousarray(reference.profiles.T, dtype=dtype)
+    transposed = workers.place(np.ascontiguousarray(reference.profiles.T, dtype=dtype))
     arrays = (counts.indptr, counts.indices, counts.data, counts.totals, transposed, abundances)
     squares = workers.sums(sum_excess, counts.n_spots, arrays, (counts.n_genes,))
-    rows = np.arange(counts.n_spots)
+    rows = workers.place(np.arange(counts.n_spots))
     seen = workers.sums(
         kernels.sum_genes, counts.n_spots, (counts.indptr, counts.indices, counts.data, rows), (counts.n_genes,)
     )
-    expected = expect_genes(reference, counts, abundances)
+    # as in `expect_genes`, but the sum over spots is taken where they are
+    expected = workers.fetch(counts.totals.astype(np.float64) @ abundances.astype(np.float64)) @ reference.profiles
     return seen, expected, (squares - 2 * seen + expected) / counts.n_spots
 
 

@@ -153,9 +153,11 @@ def refine(
     dtype = counts.dtype
     n = counts.n_spots
     max_cells_per_spot = min(max_cells_per_spot, len(cells.rows))
-    inverse = np.divide(1.0, counts.totals, out=np.zeros(n), where=counts.totals > 0)
+    totals = workers.fetch(counts.totals)
+    inverse = np.divide(1.0, totals, out=np.zeros(n), where=totals > 0)
     arrays = (counts.indptr, counts.indices, counts.data)
-    means = workers.sums(sum_segments, n, (*arrays, inverse, np.zeros(n, np.int32)), (1, counts.n_genes))[0] / n
+    weighted = (*arrays, *workers.place((inverse, np.zeros(n, np.int32))))
+    means = workers.sums(sum_segments, n, weighted, (1, counts.n_genes))[0] / n
     roots = 1 / np.sqrt(np.maximum(means, LEAST_GENE * means.mean()))
     own = cells.counts
     scale = np.repeat(1 / cells.totals, np.diff(own.indptr))
@@ -165,21 +167,21 @@ def refine(
     unit = float(norms.mean())
     links, link_degrees = _link(cells, dtype)
     starts = np.searchsorted(cells.types, np.arange(abundances.shape[1] + 1)).astype(np.int64)
-    fixed = (
+    fixed = workers.place((
         *arrays, counts.totals, roots.astype(dtype), own.indptr, own.indices, data,
         _dense_rows(own, data), norms.astype(dtype), starts,
         links.indptr.astype(np.int64), links.indices.astype(np.int32), links.data, link_degrees,
         graph.indptr, graph.indices, graph.weights.astype(dtype), graph.degrees.astype(dtype), abundances,
-    )  # fmt: skip
+    ))  # fmt: skip
     strengths = (unit, SOFT * unit * lambda_ridge, SOFT * unit * lambda_cell, lambda_spatial, LEAST_SHARE, LEAST_WEIGHT)
 
-    def sweep(start: int, stop: int, old: csr_matrix, sweeps: int) -> csr_matrix:
+    def sweep(start: int, stop: int, old: tuple, sweeps: int) -> csr_matrix:
         lengths = np.zeros(stop - start, dtype=np.int64)
         found = np.empty((stop - start, max_cells_per_spot), dtype=np.int32)
         weights = np.empty(found.shape, dtype=dtype)
-        kernels.sweep_cells(
-            *fixed, old.indptr, old.indices, old.data, start, stop, *strengths, sweeps, lengths, found, weights
-        )
+        out = workers.place((lengths, found, weights))
+        workers.span(kernels.sweep_cells, start, stop, (*fixed, *old), (*strengths, sweeps, *out))
+        lengths, found, weights = workers.fetch(out)
         filled = np.arange(max_cells_per_spot) < lengths[:, None]
         tick(stop - start)
         indptr = np.concatenate([[0], np.cumsum(lengths)])
@@ -187,7 +189,8 @@ def refine(
 
     old = _of(csr_matrix((n, len(cells.rows)), dtype=dtype))
     for sweeps in (FIRST_SWEEPS, SWEEPS) if lambda_spatial > 0 else (SWEEPS,):
-        parts = workers.each(sweep, [(start, stop, old, sweeps) for start, stop in cut(n, SPOTS)])
+        held = workers.place((old.indptr, old.indices, old.data))
+        parts = workers.each(sweep, [(start, stop, held, sweeps) for start, stop in cut(n, SPOTS * workers.width)])
         old = _of(_stack(parts))
     return CellWeights(old, cells.rows, cells.types)
 

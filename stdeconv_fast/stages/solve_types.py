@@ -70,7 +70,7 @@ def _pose_gaussian(problem: Problem, reference: Reference) -> Problem:
 def start_evenly(problem: Problem) -> np.ndarray:
     """Abundances 1 / n_types in every spot, (n_spots, n_types)."""
     n_types = problem.profiles_t.shape[1]
-    return np.full((problem.counts.n_spots, n_types), 1.0 / n_types, dtype=problem.profiles_t.dtype)
+    return np.full_like(problem.profiles_t, 1.0 / n_types, shape=(problem.counts.n_spots, n_types))
 
 
 def solve_alone(
@@ -102,7 +102,7 @@ def solve_alone(
     if problem.gram is not None:
         sweep(problem, abundances, graph, 0.0, 1.0, lambda_ridge, workers)
         return n
-    taken = np.zeros(n, dtype=np.int32)
+    taken = np.zeros_like(problem.profiles_t, dtype=np.int32, shape=n)
     warm_steps = WARM_STEPS if cold else 0
     after = (0.0, 1.0, lambda_ridge, warm_steps, FIRST_STEPS, tolerance, abundances, taken)
     workers.over(kernels.solve_spots, n, (*_before(problem, graph), graph.colours[0]), after, _chunk(n))
@@ -143,7 +143,7 @@ def sweep(
     ndarray of float, (n_spots,)
         The largest change of an abundance of each spot; 0 for those that were not visited.
     """
-    moves = np.zeros(problem.counts.n_spots, dtype=abundances.dtype)
+    moves = np.zeros_like(abundances, shape=problem.counts.n_spots)
     for colour in graph.colours:
         spots = colour if due is None else colour[due[colour]]
         if not len(spots):
@@ -247,6 +247,6 @@ def score(problem: Problem, test: np.ndarray, rate: float, abundances: np.ndarra
     held_out = test * problem.gene_weights[counts.indices]
     totals = counts.totals * problem.profiles_t.dtype.type(rate)
     arrays = (counts.indptr, counts.indices, held_out, totals, problem.profiles_t, problem.profile_sums, abundances)
-    scores = np.empty(counts.n_spots)
+    scores = np.empty_like(problem.profiles_t, dtype=np.float64, shape=counts.n_spots)
     workers.over(score_spots, counts.n_spots, arrays, (scores,), LIGHT // 4)
     return float(scores.sum() / max(held_out.sum(dtype=np.float64), 1e-300))
