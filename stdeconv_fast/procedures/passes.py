@@ -75,8 +75,10 @@ def first_fit(
         rows = None
         if pieces.n_spots > 2 * WEIGHED_SPOTS:
             rows = np.sort(order_by_key(keys)[:WEIGHED_SPOTS])
-        solved = abundances if rows is None else abundances[workers.place(rows)]
-        known = reference.weigh_genes(known, pieces.held(rows), solved, workers)
+        solved = abundances
+        if rows is not None:
+            solved = abundances[rows if isinstance(abundances, np.ndarray) else workers.place(rows)]
+        known = reference.weigh_genes(known, *workers.place((pieces.held(rows), solved)), workers)
         pieces.pose(known, loss)
     return known, abundances
 
