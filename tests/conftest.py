@@ -53,3 +53,22 @@ def data_folder() -> Path:
     if not folder.is_dir():
         pytest.fail(f"STDECONV_DATA must name a folder; got {name!r}")
     return folder.resolve()
+
+
+def pytest_collection_modifyitems(config, items):
+    """The whole matrix of compilations runs only where -m names it; GPU tests skip where there is no GPU."""
+    if "nvrtc_all" not in (config.option.markexpr or ""):
+        out = [item for item in items if item.get_closest_marker("nvrtc_all")]
+        if out:
+            config.hook.pytest_deselected(items=out)
+            items[:] = [item for item in items if item not in set(out)]
+    if any(item.get_closest_marker("gpu") for item in items):
+        from stdeconv_fast.backend import find_card
+        from stdeconv_fast.errors import DeviceError
+
+        try:
+            find_card()
+        except DeviceError as error:
+            for item in items:
+                if item.get_closest_marker("gpu"):
+                    item.add_marker(pytest.mark.skip(reason=str(error)))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from tests.naive import counts as naive_counts
 from tests.naive import fits as naive_fits
 from tests.naive import laplacian as naive_laplacian
 from tests.naive import spots as naive_spots
-from tests.problems import csr_arrays, graph_arrays, make_tissue, score_arrays, spot_arrays
+from tests.problems import Tissue, csr_arrays, graph_arrays, make_tissue, score_arrays, spot_arrays
 
 # spots, genes, types: around the width of a warp, and up to the largest Hessian that the shared memory of sm_75 holds
 SIZES = {
@@ -30,6 +31,7 @@ SIZES = {
 }
 STRENGTHS = (20.0, 0.9, 1.0)
 GUARD = -7
+MOST_NAIVE = 6  # rows that the slow references are asked for
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,7 @@ class Case:
     after: tuple
     expected: dict[int, tuple[str, np.ndarray]]
     shape: tuple[int, ...] | None = None
-    ends: tuple = ()  # trailing scalars of the CPU kernel's ranges are in `before` and `after`
+    rows: np.ndarray | None = None  # that the naive reference tells; by default all
 
     def sent(self) -> tuple:
         return self.kernel.__module__, self.kernel.__name__, self.n, self.before, self.after, self.shape
@@ -76,19 +78,39 @@ def near(tissue, dtype, seed=1):
     return v.astype(dtype)
 
 
+@cache
+def alone_answer(size):
+    """The naive solution without neighbours; by spot, since the dense Hessian is of all spots at once."""
+    tissue = make_tissue(*size)
+    out = np.zeros(tissue.truth.shape)
+    for i in range(min(len(out), MOST_NAIVE)):
+        one = Tissue(tissue.counts[[i]], tissue.profiles, tissue.gene_weights, tissue.truth[[i]], np.zeros((1, 1)))
+        out[i] = naive_spots.solve_spots(one, one.attention, 0.0, 1.0, 1.0)[0]
+    return out
+
+
+def with_neighbours(tissue, i):
+    """A spot and its neighbours: all that the naive visit looks at, and their rows."""
+    near = np.flatnonzero(tissue.attention[i] > 0)
+    rows = np.concatenate([[i], near])
+    attention = np.zeros((len(rows), len(rows)))
+    attention[0, 1:] = attention[1:, 0] = tissue.attention[i, near]
+    return Tissue(tissue.counts[rows], tissue.profiles, tissue.gene_weights, tissue.truth[rows], attention), rows
+
+
 def _spots(size, dtype):
     tissue = make_tissue(*size)
     n, n_types = tissue.truth.shape
     alone = 0 * tissue.attention
     arrays = spot_arrays(tissue, dtype, narrow(dtype))
     every = np.arange(n, dtype=np.int32)
-    answer = naive_spots.solve_spots(tissue, alone, 0.0, 1.0, 1.0)
+    answer = alone_answer(size)
     for warm, most, tolerance in ((0, 40, 0.0), (10, 40, 1e-3), (10, 0, 0.0), (0, 1, 1e-3)):
         start, steps = np.full((n, n_types), 1 / n_types, dtype), np.full(n, GUARD, np.int32)
         yield Case(
             spots.solve_spots, n, (*arrays, *graph_arrays(alone, dtype), every),
             (0.0, 1.0, 1.0, warm, most, tolerance, start, steps),
-            {0: ("solve_spots", answer)} if tolerance == 0 and most else {},
+            {0: ("solve_spots", answer)} if tolerance == 0 and most else {}, rows=every[:MOST_NAIVE],
         )  # fmt: skip
     graph = graph_arrays(tissue.attention, dtype)
     colours = naive_laplacian.colour_spots(tissue.attention > 0, range(n))
@@ -99,14 +121,15 @@ def _spots(size, dtype):
                 wide = start.astype(float)
                 expected = wide.copy()
                 moves = np.full(n, GUARD, dtype)
-                for i in chosen:
-                    expected[i] = naive_spots.visit_spots(tissue, wide, i, tissue.attention, *STRENGTHS, relax, 1e-3)
+                for i in chosen[:MOST_NAIVE]:
+                    part, rows = with_neighbours(tissue, i)
+                    expected[i] = naive_spots.visit_spots(part, wide[rows], 0, part.attention, *STRENGTHS, relax, 1e-3)
                 told = moves.astype(float)
                 told[chosen] = np.abs(expected - wide).max(axis=1)[chosen]
                 yield Case(
                     spots.visit_spots, len(chosen), (*arrays, *graph, chosen),
                     (*STRENGTHS, relax, 1e-3, start.copy(), moves),
-                    {0: ("one visit", expected), 1: ("one visit", told)},
+                    {0: ("one visit", expected), 1: ("one visit", told)}, rows=chosen[:MOST_NAIVE],
                 )  # fmt: skip
     if n > 2:  # types that hold nothing, spots that hold nothing
         empty = near(tissue, dtype)
@@ -263,7 +286,7 @@ def _fits(size, dtype):
 
 def _cells(size, dtype):
     cell_problems.SIZES["cuda"] = size
-    posed = cell_problems.seen(cell_problems.problem("cuda", n_cells=3 if size[2] > 60 else 5))
+    posed = cell_problems.seen(cell_problems.problem("cuda", n_cells=3 if size[2] > 30 else 5))
     n, n_cells = len(posed.counts), len(posed.cells)
     roots = np.sqrt(posed.gene_w)
     scaled = posed.cells * roots
@@ -281,11 +304,11 @@ def _cells(size, dtype):
             *csr_arrays(np.zeros((n, n_cells)) if old is None else old, dtype),
         )  # fmt: skip
         after = (
-            posed.anchor, posed.ridge, posed.cell, posed.spatial, cell_problems.LEAST_SHARE, least, 3,
+            posed.anchor, posed.ridge, posed.cell, posed.spatial, cell_problems.LEAST_SHARE, least, 2,
             np.full(n, GUARD), np.full((n, most), GUARD, np.int32), np.full((n, most), GUARD, dtype),
         )  # fmt: skip
         expected = {}
-        if least < 1e-6:
-            whole = cell_problems.by_naive(posed, old)
-            expected = {3: ("sweep_cells", whole)}
+        if least < 1e-6 and n_cells < 100:
+            few = replace(posed, counts=posed.counts[:MOST_NAIVE])
+            expected = {3: ("sweep_cells", cell_problems.by_naive(few, old, 2))}
         yield Case(cells.sweep_cells, n, before, after, expected)

@@ -16,7 +16,7 @@ from stdeconv_fast.kernels.cuda import loader
 
 from . import build
 
-GUARD, FILL = 256, 0xFF  # bytes on either side of an array, and what is in them: NaN as a float
+GUARD, FILL = 256, 0xFE  # bytes on either side of an array, and what is in them: huge as a float, negative as an int
 FUNCTIONS = {"median", "cumsum", "einsum", "where", "diff"}
 METHODS = {"sum", "mean", "max", "any", "all", "astype", "copy", "ravel", "reshape", "view"}
 UFUNCS = {
