@@ -20,7 +20,7 @@ from .parallel import LIGHT, Workers, hold_workers
 
 log = logging.getLogger("stdeconv_fast")
 
-INSTALL = "pip install 'stdeconv-fast[cuda12]' (or [cuda13])"
+INSTALL = "Run pip install 'stdeconv-fast[cuda12]' (or [cuda13])"
 UPLOAD = 1 << 26  # bytes that go to the device at a time
 SPARE = 0.9  # of the free memory that a run may plan with
 
@@ -59,9 +59,18 @@ def find_card() -> Card:
             "`device`='cuda' must find an NVIDIA GPU; got none. Check nvidia-smi and CUDA_VISIBLE_DEVICES, or pass "
             "device='cpu'."
         )
-    device = cupy.cuda.Device()
+    device = cupy.cuda.Device(number_for(count))
+    device.use()
     name = cupy.cuda.runtime.getDeviceProperties(device.id)["name"].decode()
     return Card(cupy, name, int(device.mem_info[0]), int(device.attributes["MaxSharedMemoryPerBlockOptin"]))
+
+
+def number_for(count: int) -> int:
+    """Number of the device that this process uses: workers of joblib take them in turn, all else takes the first."""
+    from multiprocessing import current_process
+
+    number = current_process().name.rpartition("-")[2]
+    return (int(number) - 1) % count if number.isdigit() else 0
 
 
 def choose_device(device: str) -> str:
@@ -225,8 +234,8 @@ def plan_bytes(n_spots: int, nnz: int, n_edges: int, n_types: int, n_genes: int,
 
     Notes
     -----
-    The counts; the abundances, their roots, shares and Laplacian, two float64 copies for sums over spots; the graph with old, directed
-    and fresh weights and the median's copy; a few numbers a spot; the parts of the sums over genes.
+    The counts; the abundances, their roots, shares and Laplacian, two float64 copies for sums over spots; the graph
+    with old, directed and fresh weights and the median's copy; a few numbers a spot; the parts of the sums over genes.
     """
     real = np.dtype(dtype).itemsize
     counts = nnz * entry + 8 * n_spots

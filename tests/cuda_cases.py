@@ -31,7 +31,7 @@ SIZES = {
 }
 STRENGTHS = (20.0, 0.9, 1.0)
 GUARD = -7
-MOST_NAIVE = 6  # rows that the slow references are asked for
+MOST_NAIVE = 4  # rows that the slow references are asked for
 
 
 @dataclass(frozen=True)

@@ -35,7 +35,8 @@ FAULTS = {
         "diverged|differ",
     ),
     "a barrier that half the warp reaches": (
-        "fits", "score_spots", "    score = warp_sum(score);", "    if (lane < 16) score = warp_sum(score);", "diverged",
+        "fits", "score_spots", "    score = warp_sum(score);", "    if (lane < 16) score = warp_sum(score);",
+        "diverged",
     ),
     "a mask of half a warp": (
         "attention", "compare_edges", "square = warp_sum(square);", "square += __shfl_xor_sync(0xffffu, square, 1);",

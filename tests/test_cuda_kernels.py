@@ -16,7 +16,8 @@ from tests.cuda_shim.child import in_child, run_cases
 from tests.tolerances import TOLERANCES, check
 
 SHIM = pytest.mark.skipif(build.COMPILER is None, reason=build.NO_COMPILER)
-ON = pytest.mark.parametrize("device", [pytest.param("stand-in", marks=SHIM), pytest.param("gpu", marks=pytest.mark.gpu)])
+DEVICES = [pytest.param("stand-in", marks=SHIM), pytest.param("gpu", marks=pytest.mark.gpu)]
+ON = pytest.mark.parametrize("device", DEVICES)
 DTYPE = pytest.mark.parametrize("dtype", ["float32", "float64"])
 STEM = pytest.mark.parametrize("stem", loader.STEMS)
 

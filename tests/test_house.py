@@ -38,6 +38,7 @@ FLOORS = {
     "ground": ("backend", "draws", "errors", "parallel", "parcels", "settings", "work_folder"),
     "kernels": (
         "kernels.compile",
+        "kernels.cuda.loader",
         *(
             f"kernels.cpu.{name}"
             for name in (
@@ -52,7 +53,9 @@ OPEN_TO_NEIGHBOURS = {
     *(f"procedures.{name}" for name in ("passes", "uncertainty", "pieces", "tiles", "tile_jobs")),
 }  # fmt: skip
 SIDE_ROOMS_MAY_IMPORT = {"errors", "parcels", "settings"}
-KERNELS_MAY_IMPORT = {"__future__", "collections", "math", "numba", "numpy", "typing"}
+KERNELS_MAY_IMPORT = {
+    "__future__", "collections", "dataclasses", "functools", "math", "numba", "numpy", "pathlib", "re", "typing",
+}  # fmt: skip
 
 MEND_THE_LINK = (
     "stdeconv_fast/kernels must be a link to ../kernels. Mend it in the repository's root: "
@@ -255,7 +258,8 @@ def test_the_wheel_holds_one_package(tmp_path):
     assert {name.split("/")[0] for name in files} == {"stdeconv_fast"}
     modules = {f"stdeconv_fast/{name.replace('.', '/')}" for name in SOURCES if name not in PACKAGES}
     modules |= {f"stdeconv_fast/{name.replace('.', '/')}".rstrip("/") + "/__init__" for name in PACKAGES}
-    assert files == {f"{name}.py" for name in modules} | {"stdeconv_fast/py.typed"}
+    sources = {f"stdeconv_fast/kernels/cuda/{path.name}" for path in (KERNELS / "cuda").glob("*.cu*")}
+    assert files == {f"{name}.py" for name in modules} | {"stdeconv_fast/py.typed"} | sources
 
 
 # -- files -----------------------------------------------------------------------------------------------------------

@@ -93,8 +93,12 @@ class DeviceArray(NDArrayOperatorsMixin):
         self.host[...] = values
 
     def __getitem__(self, key: Any) -> DeviceArray:
-        found = self.host[unwrap(key)]
-        return DeviceArray(np.asarray(found)) if np.shares_memory(found, self.host) else wrap(found)
+        return self._part(self.host[unwrap(key)])
+
+    def _part(self, found: Any) -> DeviceArray:
+        """A view stays one, within the guards of the whole."""
+        shared = isinstance(found, np.ndarray) and np.shares_memory(found, self.host)
+        return DeviceArray(found) if shared else wrap(found)
 
     def __setitem__(self, key: Any, value: Any) -> None:
         self.host[unwrap(key)] = unwrap(value)
@@ -102,7 +106,7 @@ class DeviceArray(NDArrayOperatorsMixin):
     def __getattr__(self, name: str) -> Any:
         if name not in METHODS:
             raise AttributeError(f"the stand-in has no method {name!r}: is it known to work on CuPy arrays?")
-        return lambda *args, **kwargs: wrap(getattr(self.host, name)(*map(unwrap, args), **unwrap(kwargs)))
+        return lambda *args, **kwargs: self._part(getattr(self.host, name)(*map(unwrap, args), **unwrap(kwargs)))
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
         if method != "__call__" or ufunc.__name__ not in UFUNCS or "where" in kwargs:
@@ -168,7 +172,8 @@ class RawFunction:
         if StandIn.seed is not None:
             StandIn.seed += 1
         MEMORY.launches[self.name] = MEMORY.launches.get(self.name, 0) + 1
-        code = self.call(grid[0], block[0], ctypes.c_ulonglong(shared_mem), ctypes.c_ulonglong(StandIn.seed or 0), *plain)
+        numbers = (ctypes.c_ulonglong(shared_mem), ctypes.c_ulonglong(StandIn.seed or 0))
+        code = self.call(grid[0], block[0], *numbers, *plain)
         if code:
             raise RuntimeError(f"{self.name}: {('', 'diverged', 'part of a warp', 'past the shared memory')[code]}")
         for name, value, bits in before:

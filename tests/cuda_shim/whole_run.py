@@ -38,7 +38,6 @@ def main(name: str) -> dict:
     backend.find_card = stand_in_card
     MEMORY.peak = MEMORY.used
     found = deconvolve(*given, device="cuda", **settings)
-    counts = made.spots
     told = {
         "proportions": _apart(found.proportions, right.proportions),
         "device": found.diagnostics["device"], "cpu": right.diagnostics["device"],
@@ -48,7 +47,8 @@ def main(name: str) -> dict:
         "expected": _apart(found.gene_fit["expected"], right.gene_fit["expected"])
         / float(right.gene_fit["expected"].max()),
         "weights": _apart(found.graph.weights, right.graph.weights) if len(right.graph.weights) else 0.0,
-        "launches": MEMORY.launches, "peak": MEMORY.peak, "shape": list(np.shape(counts)),
+        "launches": MEMORY.launches, "peak": MEMORY.peak, "shape": list(np.shape(made.spots)),
+        "nnz": int((np.asarray(made.spots) > 0).sum()),
         "seconds": found.seconds, "plain arrays": type(found.graph.indices) is np.ndarray,
     }  # fmt: skip
     if right.standard_errors is not None:
