@@ -79,11 +79,11 @@ def near(tissue, dtype, seed=1):
 
 
 @cache
-def alone_answer(size):
+def alone_answer(size, most):
     """The naive solution without neighbours; by spot, since the dense Hessian is of all spots at once."""
     tissue = make_tissue(*size)
     out = np.zeros(tissue.truth.shape)
-    for i in range(min(len(out), MOST_NAIVE)):
+    for i in range(min(len(out), most)):
         one = Tissue(tissue.counts[[i]], tissue.profiles, tissue.gene_weights, tissue.truth[[i]], np.zeros((1, 1)))
         out[i] = naive_spots.solve_spots(one, one.attention, 0.0, 1.0, 1.0)[0]
     return out
@@ -104,7 +104,7 @@ def _spots(size, dtype):
     alone = 0 * tissue.attention
     arrays = spot_arrays(tissue, dtype, narrow(dtype))
     every = np.arange(n, dtype=np.int32)
-    answer = alone_answer(size)
+    answer = alone_answer(size, MOST_NAIVE)
     for warm, most, tolerance in ((0, 40, 0.0), (10, 40, 1e-3), (10, 0, 0.0), (0, 1, 1e-3)):
         start, steps = np.full((n, n_types), 1 / n_types, dtype), np.full(n, GUARD, np.int32)
         yield Case(

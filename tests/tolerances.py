@@ -48,26 +48,27 @@ TOLERANCES: dict[str, dict[str, float]] = {
     "sweep_cells": {"float32": 1.1e-6, "float64": 4e-15},  # 1.1e-7, 3.7e-16
     "slope of sweep_cells": {"float64": 1.3e-14},  # 1.3e-15
     "refine": {"float32": 2.4e-6, "float64": 4e-15},  # 2.4e-7, 3.6e-16
-    # CUDA twins against the CPU kernels
-    "cuda solve_spots": {"float32": 1e-5, "float64": 1e-13},
-    "cuda visit_spots": {"float32": 1e-5, "float64": 1e-13},
-    "cuda apply_laplacian": {"float32": 1e-5, "float64": 1e-13},
-    "cuda owe_moves": {"float32": 1e-5, "float64": 1e-13},
-    "cuda owe_shift": {"float32": 1e-5, "float64": 1e-13},
-    "cuda root_neighbourhoods": {"float32": 1e-5, "float64": 1e-13},
-    "cuda compare_edges": {"float32": 1e-5, "float64": 1e-13},
-    "cuda attend_edges": {"float32": 1e-5, "float64": 1e-13},
-    "cuda symmetrise_edges": {"float32": 1e-5, "float64": 1e-13},
-    "cuda sum_genes": {"float32": 1e-5, "float64": 1e-13},
-    "cuda sum_segments": {"float32": 1e-5, "float64": 1e-13},
-    "cuda count_kept": {"float32": 1e-5, "float64": 1e-13},
-    "cuda gather_kept": {"float32": 1e-5, "float64": 1e-13},
-    "cuda thin_counts": {"float32": 1e-5, "float64": 1e-13},
-    "cuda measure_errors": {"float32": 1e-5, "float64": 1e-13},
-    "cuda measure_deviance": {"float32": 1e-5, "float64": 1e-13},
-    "cuda score_spots": {"float32": 1e-5, "float64": 1e-13},
-    "cuda sum_excess": {"float32": 1e-5, "float64": 1e-13},
-    "cuda sweep_cells": {"float32": 1e-5, "float64": 1e-13},
+    # CUDA twins against the CPU kernels; measured on the stand-in. A GPU rounds otherwise: it contracts, and has an exp
+    # and a log of its own
+    "cuda solve_spots": {"float32": 1e-5, "float64": 1e-13},  # 2.1e-06, 1.3e-15
+    "cuda visit_spots": {"float32": 1e-5, "float64": 1e-13},  # 8.9e-07, 2.1e-15
+    "cuda apply_laplacian": {"float32": 1e-5, "float64": 1e-13},  # 2e-07, 0
+    "cuda owe_moves": {"float32": 1e-5, "float64": 1e-13},  # 3e-08, 0
+    "cuda owe_shift": {"float32": 1e-5, "float64": 1e-13},  # 1.5e-08, 0
+    "cuda root_neighbourhoods": {"float32": 1e-5, "float64": 1e-13},  # 6e-08, 1.7e-16
+    "cuda compare_edges": {"float32": 1e-5, "float64": 1e-13},  # 1.5e-08, 2.2e-16
+    "cuda attend_edges": {"float32": 1e-5, "float64": 1e-13},  # 0, 0
+    "cuda symmetrise_edges": {"float32": 1e-5, "float64": 1e-13},  # 0, 0
+    "cuda sum_genes": {"float32": 1e-5, "float64": 1e-13},  # 0, 0
+    "cuda sum_segments": {"float32": 1e-5, "float64": 1e-13},  # 0, 0
+    "cuda count_kept": {"float32": 1e-5, "float64": 1e-13},  # 0, 0
+    "cuda gather_kept": {"float32": 1e-5, "float64": 1e-13},  # 0, 0
+    "cuda thin_counts": {"float32": 1e-5, "float64": 1e-13},  # 0, 0
+    "cuda measure_errors": {"float32": 1e-5, "float64": 1e-13},  # 1.3e-09, 5.6e-16
+    "cuda measure_deviance": {"float32": 1e-5, "float64": 1e-13},  # 9.6e-08, 8.9e-16
+    "cuda score_spots": {"float32": 1e-5, "float64": 1e-13},  # 1.1e-07, 1.3e-15
+    "cuda sum_excess": {"float32": 1e-5, "float64": 1e-13},  # 6.8e-08, 3.5e-16
+    "cuda sweep_cells": {"float32": 1e-5, "float64": 1e-13},  # 2.4e-07, 3.3e-16
     # stages
     "place": {"float64": 2e-15},  # 1.7e-16
     "attend": {"float32": 1.4e-6, "float64": 4e-15},  # 1.4e-7, 3.9e-16
