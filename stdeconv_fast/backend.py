@@ -100,7 +100,7 @@ def choose_device(device: str) -> str:
     return "cuda"
 
 
-def agree(device: str, asked: str, n_types: int, dtype: Any, loss: str, notes: list[str]) -> str:
+def agree(device: str, asked: str, n_types: int, dtype: Any, notes: list[str]) -> str:
     """The device of a run whose data is known: "cpu" where CUDA cannot run it and `asked` is "auto", with a note.
 
     Raises
@@ -110,7 +110,7 @@ def agree(device: str, asked: str, n_types: int, dtype: Any, loss: str, notes: l
     """
     if device == "cpu":
         return "cpu"
-    reason = refusal(find_card(), n_types, dtype, loss)
+    reason = refusal(find_card(), n_types, dtype)
     if reason is None:
         return device
     if asked == "cuda":
@@ -203,10 +203,8 @@ class Device(Workers):
         return out
 
 
-def refusal(card: Card, n_types: int, dtype: Any, loss: str) -> str | None:
+def refusal(card: Card, n_types: int, dtype: Any) -> str | None:
     """Why a run cannot use the device, whatever its memory; None where it can."""
-    if loss != "poisson":
-        return f"`loss` must be 'poisson' with device='cuda'; got {loss!r}. Pass device='cpu'."
     if n_types > loader.MOST_TYPES:
         return (
             f"device='cuda' must have at most {loader.MOST_TYPES} cell types; got {n_types}. Pass device='cpu' or "

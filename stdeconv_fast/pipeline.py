@@ -125,7 +125,7 @@ def run(
     dtype = np.dtype(settings.dtype)
     notes = list(inputs.notes)
     status = inputs.spot_status.copy()
-    device = agree(device, settings.device, len(inputs.types), dtype, settings.loss, notes)
+    device = agree(device, settings.device, len(inputs.types), dtype, notes)
     with hold_device(device, settings.n_jobs) as workers:
         with clock.stage("reference"):
             profiles = reference.average_types(inputs, workers)

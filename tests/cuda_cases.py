@@ -9,12 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from stdeconv_fast.kernels.cpu import attention, cells, counts, fits, laplacian, spots
+from stdeconv_fast.kernels.cpu import attention, cells, counts, fits, laplacian, least_squares, spots
 from tests import test_kernels_cells as cell_problems
 from tests.naive import attention as naive_attention
 from tests.naive import counts as naive_counts
 from tests.naive import fits as naive_fits
 from tests.naive import laplacian as naive_laplacian
+from tests.naive import least_squares as naive_least_squares
 from tests.naive import spots as naive_spots
 from tests.problems import Tissue, csr_arrays, graph_arrays, make_tissue, score_arrays, spot_arrays
 
@@ -137,6 +138,28 @@ def _spots(size, dtype):
         yield Case(
             spots.visit_spots, 2, (*arrays, *graph, np.array([0, 1], np.int32)),
             (*STRENGTHS, 1.0, 1e-3, empty, np.full(n, GUARD, dtype)), {},
+        )  # fmt: skip
+
+
+def _least_squares(size, dtype):
+    tissue = make_tissue(*size)
+    n, n_types = tissue.truth.shape
+    rng = np.random.default_rng(6)
+    profiles = rng.random((n_types, 3 * n_types + 5))
+    gram = profiles @ profiles.T + 0.3 * n_types * np.eye(n_types)
+    products = (tissue.truth + rng.normal(0, 0.3, tissue.truth.shape)) @ gram
+    every = np.arange(n, dtype=np.int32)
+    few = min(n, MOST_NAIVE)
+    answer = np.zeros((n, n_types))
+    answer[:few] = naive_least_squares.solve_spots_gaussian(products[:few], gram, np.zeros((few, few)), *STRENGTHS)
+    still = 1e-7 if narrow(dtype) else 1e-11
+    for attention, most, tolerance in ((0 * tissue.attention, 3000, still), (tissue.attention, 2, 0.0)):
+        chosen = every if tolerance else every[:1]
+        yield Case(
+            least_squares.solve_spots_gaussian, len(chosen),
+            (products.astype(dtype), gram.astype(dtype), *graph_arrays(attention, dtype), chosen),
+            (*STRENGTHS, most, tolerance, near(tissue, dtype), np.full(n, GUARD, np.int32)),
+            {0: ("solve_spots_gaussian", answer)} if tolerance else {}, rows=every[:MOST_NAIVE],
         )  # fmt: skip
 
 

@@ -12,7 +12,7 @@ LIBRARY = nvrtc.find_library()
 pytestmark = pytest.mark.skipif(LIBRARY is None, reason=nvrtc.NEEDED)
 ARCHS = (70, 75, 80, 86, 90)
 REGISTERS = 128  # of a thread, at most: four warps of a block then leave room for three more blocks
-STRIPED = {"spots": (1, 2, 3, 4)}  # types per lane
+STRIPED = {"spots": (1, 2, 3, 4), "least_squares": (1, 2, 3, 4)}  # types per lane
 NARROW = {"index_t": np.uint16, "count_t": np.uint16}
 COUNTS = (NARROW, {"index_t": np.uint16, "count_t": np.uint8}, {"index_t": np.int32, "count_t": np.uint16})
 

@@ -25,12 +25,12 @@ from tests.cuda_shim.stand_in import MEMORY
 from tests.cuda_shim.whole_run import stand_in_card
 backend.find_card = stand_in_card
 gpu_day.peak_bytes = lambda card: MEMORY.peak
-gpu_day.SIZES = ((240, 150, 3, None), (120, 150, 3, 1e-9))
+gpu_day.SIZES = ((80, 150, 3, 1e-9),)
 if sys.argv[1] == "kernels":
     print(json.dumps(gpu_day.kernels(Namespace())))
 else:
     make = gpu_day.copies
-    gpu_day.copies = lambda n, genes, types, block=60: make(min(n, 240), min(genes, 150), min(types, 3), 60)
+    gpu_day.copies = lambda n, genes, types, block=60: make(min(n, 80), min(genes, 150), min(types, 3), 40)
     print(json.dumps(gpu_day.scale(Namespace(n=None))))
 """
 
@@ -56,11 +56,11 @@ def test_every_kernel_is_launched():
 @SHIM
 def test_times_and_memory_are_told_and_judged():
     found = on_the_stand_in("scale")
-    first, second = found["scale"]
-    assert (first["n"], first["types"], first["ok"]) == (240, 3, True)
+    (first,) = found["scale"]
+    assert (first["n"], first["types"]) == (80, 3)
     assert first["device"] == "cuda (stand-in)" and 0 < first["peak_bytes"] < 1e9
     assert first["device_seconds"] == pytest.approx(sum(first["seconds"][stage] for stage in gpu_day.ON_DEVICE))
-    assert not second["ok"] and not found["ok"]  # its aim is out of reach
+    assert not first["ok"] and not found["ok"]  # its aim is out of reach
 
 
 def test_copies_stand_side_by_side():

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 HERE = Path(__file__).resolve().parent
-STEMS = ("attention", "cells", "counts", "fits", "laplacian", "spots")
+STEMS = ("attention", "cells", "counts", "fits", "laplacian", "least_squares", "spots")
 MOST_TYPES = 128
 WARP, TILE = 32, 8  # as in the sources
 WARPS = 4  # of a block, at most
@@ -38,7 +38,7 @@ C_NAMES = {
 }  # fmt: skip
 # Sizes that a twin is told, by the argument (and axis) that holds them.
 SIZES = {
-    "n_types": (("profiles_t", 1), ("abundances", 1), ("values", 1), ("roots", 1), ("roots_out", 1)),
+    "n_types": (("profiles_t", 1), ("gram", 1), ("abundances", 1), ("values", 1), ("roots", 1), ("roots_out", 1)),
     "n_genes": (("gene_roots", 0), ("gene_map", 0)),
     "n_columns": (("sums_out", -1),),
     "n_segments": (("sums_out", -2),),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from ..parallel import Workers
@@ -51,7 +53,9 @@ class Whole:
 
     def pose(self, known: Reference, loss: str) -> None:
         """Solve against this reference from now on."""
-        self.problem = self._workers.place(solve_types.pose(self.held(None), known, loss))
+        counts = self.held(None) if loss == "poisson" else self.counts  # least squares are posed on the host
+        problem = solve_types.pose(counts, known, loss)
+        self.problem = self._workers.place(replace(problem, counts=self.held(None)))
 
     def link(self, places: Graph) -> Graph:
         """Take note of who is whose neighbour; the graph as the passes take it."""

@@ -154,7 +154,7 @@ def sweep(
             workers.over(kernels.visit_spots, len(spots), before, (*strengths, abundances, moves), _chunk(len(spots)))
         else:
             old = abundances[spots]
-            taken = np.zeros(problem.counts.n_spots, dtype=np.int32)
+            taken = np.zeros_like(abundances, dtype=np.int32, shape=problem.counts.n_spots)
             before = (problem.products, problem.gram, *_edges(problem, graph), spots)
             after = (
                 lambda_spatial * problem.unit, phi, lambda_ridge * problem.unit, GAUSSIAN_SWEEPS, GAUSSIAN_TOLERANCE,
