@@ -69,7 +69,7 @@ class Settings:
     seed : int >= 0
         Of the count thinning and of the draw of cells.
     device : {"auto", "cpu", "cuda"}
-        Where the kernels run.
+        Where the kernels run; "auto" takes CUDA where CuPy and a GPU are there and can hold the run.
     n_jobs : int or None
         Threads; -1: all that the process may use; None: what joblib's context says, else one.
     progress : bool

@@ -151,13 +151,14 @@ def _least_squares(size, dtype):
     every = np.arange(n, dtype=np.int32)
     few = min(n, MOST_NAIVE)
     answer = np.zeros((n, n_types))
-    answer[:few] = naive_least_squares.solve_spots_gaussian(products[:few], gram, np.zeros((few, few)), *STRENGTHS)
+    alone = np.zeros((few, few))
+    answer[:few] = naive_least_squares.solve_spots_gaussian(products[:few], gram, alone, *STRENGTHS)
     still = 1e-7 if narrow(dtype) else 1e-11
-    for attention, most, tolerance in ((0 * tissue.attention, 3000, still), (tissue.attention, 2, 0.0)):
+    for linked, most, tolerance in ((0 * tissue.attention, 3000, still), (tissue.attention, 2, 0.0)):
         chosen = every if tolerance else every[:1]
         yield Case(
             least_squares.solve_spots_gaussian, len(chosen),
-            (products.astype(dtype), gram.astype(dtype), *graph_arrays(attention, dtype), chosen),
+            (products.astype(dtype), gram.astype(dtype), *graph_arrays(linked, dtype), chosen),
             (*STRENGTHS, most, tolerance, near(tissue, dtype), np.full(n, GUARD, np.int32)),
             {0: ("solve_spots_gaussian", answer)} if tolerance else {}, rows=every[:MOST_NAIVE],
         )  # fmt: skip

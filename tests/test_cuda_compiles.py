@@ -18,10 +18,12 @@ COUNTS = (NARROW, {"index_t": np.uint16, "count_t": np.uint8}, {"index_t": np.in
 
 
 def builds(stem, real):
-    """Options of every build of a source for one type of abundances."""
+    """Options of the builds of a source for one type of abundances: each width, and each type of counts."""
     for per_lane in STRIPED.get(stem, (1,)):
-        for kinds in (*COUNTS, {"index_t": np.int32, "count_t": real}, {"index_t": np.uint16, "count_t": real}):
-            yield loader.options({"real": real, **kinds}, 32 * per_lane)
+        yield loader.options({"real": real, **NARROW}, 32 * per_lane)
+    if "count_t*" in loader.read_source(stem):
+        for kinds in (*COUNTS[1:], {"index_t": np.int32, "count_t": real}, {"index_t": np.uint16, "count_t": real}):
+            yield loader.options({"real": real, **kinds}, 32)
 
 
 def look(stem, arch, options):
