@@ -10,6 +10,7 @@ import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, is_dataclass, replace
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -122,9 +123,33 @@ def agree(device: str, asked: str, n_types: int, dtype: Any, notes: list[str]) -
 
 @contextmanager
 def hold_device(device: str, n_jobs: int | None) -> Iterator[Workers]:
-    """Hold threads open and, where `device` is "cuda", the device with them."""
+    """Hold threads open and, where `device` is "cuda", the device with them.
+
+    Raises
+    ------
+    DeviceError
+        The device ran out of memory inside the block.
+    """
     with hold_workers(n_jobs) as workers:
-        yield workers if device == "cpu" else Device(find_card(), workers)
+        if device == "cpu":
+            yield workers
+            return
+        card = find_card()
+        try:
+            yield Device(card, workers)
+        except MemoryError as error:
+            if not type(error).__module__.startswith("cupy"):
+                raise
+            raise DeviceError(
+                f"device='cuda' must have enough free memory; {card.name} ran out of it ({error}). Pass more `tiles` or "
+                "device='cpu'."
+            ) from error
+
+
+@cache
+def _twins(xp: Any, shared: int) -> loader.Twins:
+    """The twins, built once for all runs and tiles of a process."""
+    return loader.Twins(xp, shared)
 
 
 class Device(Workers):
@@ -143,7 +168,7 @@ class Device(Workers):
         super().__init__(workers.n, workers._pool)
         self.card, self.host = card, workers
         self.device = f"cuda ({card.name})"
-        self._twins = loader.Twins(card.xp, card.shared)
+        self._twins = _twins(card.xp, card.shared)
 
     def _here(self, values: tuple) -> bool:
         """Whether arrays lie on the device: all of them or none."""

@@ -117,6 +117,16 @@ def test_a_card_that_is_too_small_is_told_with_numbers(monkeypatch):
     assert any("runs on the CPU" in note and "free memory" in note for note in result.diagnostics["notes"])
 
 
+def test_a_card_that_runs_out_of_memory_is_told(monkeypatch):
+    monkeypatch.setattr(backend, "find_card", card)
+    full = type("OutOfMemoryError", (MemoryError,), {"__module__": "cupy.cuda.memory"})
+    message = r"stand-in ran out of it \(no 8 bytes\). Pass more `tiles`"
+    with pytest.raises(DeviceError, match=message), backend.hold_device("cuda", 1):
+        raise full("no 8 bytes")
+    with pytest.raises(MemoryError, match="of the host"), backend.hold_device("cuda", 1):
+        raise MemoryError("of the host")
+
+
 def test_the_hessian_of_100_types_fits_the_shared_memory_of_sm_75():
     assert loader.shared_bytes("solve_spots", 100, np.float64) <= 64 << 10
     assert loader.shared_bytes("solve_spots", 128, np.float32) <= 48 << 10
