@@ -26,19 +26,19 @@ day() { "$python" -W ignore benchmarks/gpu_day.py "$@"; }
 export -f day
 export python
 
-step "the card" 60 nvidia-smi
-step "a device is found" 60 "$python" -W ignore benchmarks/gpu_day.py card --json "$work/card.json"
+step "the card" 20 nvidia-smi
+step "a device is found" 30 "$python" -W ignore benchmarks/gpu_day.py card --json "$work/card.json"
 if [ ${#failed[@]} -gt 0 ]; then
     echo "no usable GPU: nothing else is tried"
     exit 1
 fi
-step "tests" 150 "$python" -m pytest -q -m gpu tests
-step "memcheck" 60 compute-sanitizer --tool memcheck --error-exitcode 9 "$python" -W ignore benchmarks/gpu_day.py kernels
-step "racecheck" 60 compute-sanitizer --tool racecheck --error-exitcode 9 "$python" -W ignore benchmarks/gpu_day.py kernels
-step "CPU against GPU on real sets" 120 bash -c 'day sets --json "$0"' "$work/sets.json"
+step "tests" 120 "$python" -m pytest -q -m gpu tests
+step "memcheck" 50 compute-sanitizer --tool memcheck --error-exitcode 9 "$python" -W ignore benchmarks/gpu_day.py kernels
+step "racecheck" 50 compute-sanitizer --tool racecheck --error-exitcode 9 "$python" -W ignore benchmarks/gpu_day.py kernels
+step "CPU against GPU on real sets" 90 bash -c 'day sets --json "$0"' "$work/sets.json"
 step "times at scale" 180 bash -c 'day scale --json "$0"' "$work/scale.json"
-step "fractions of the peak" 60 bash -c 'ncu --csv --metrics sm__throughput.avg.pct_of_peak_sustained_elapsed,gpu__compute_memory_throughput.avg.pct_of_peak_sustained_elapsed --launch-count 60 "$python" -W ignore benchmarks/gpu_day.py large > "$0"' "$work/ncu.csv"
-step "results" 30 bash -c 'day join "$0"' "$work"
+step "fractions of the peak" 50 bash -c 'ncu --csv --metrics sm__throughput.avg.pct_of_peak_sustained_elapsed,gpu__compute_memory_throughput.avg.pct_of_peak_sustained_elapsed --launch-count 60 "$python" -W ignore benchmarks/gpu_day.py large > "$0"' "$work/ncu.csv"
+step "results" 10 bash -c 'day join "$0"' "$work"
 
 if [ ${#failed[@]} -gt 0 ]; then
     printf 'FAILED: %s\n' "${failed[@]}"

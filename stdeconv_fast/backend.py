@@ -141,8 +141,8 @@ def hold_device(device: str, n_jobs: int | None) -> Iterator[Workers]:
             if not type(error).__module__.startswith("cupy"):
                 raise
             raise DeviceError(
-                f"device='cuda' must have enough free memory; {card.name} ran out of it ({error}). Pass more `tiles` or "
-                "device='cpu'."
+                f"device='cuda' must have enough free memory; {card.name} ran out of it ({error}). "
+                "Pass more `tiles` or device='cpu'."
             ) from error
 
 

@@ -1,4 +1,8 @@
-"""Planted faults: the checks of the stand-in and of the kernel tests catch them."""
+"""Planted faults: the checks of the stand-in and of the kernel tests catch them.
+
+Without a fault the same cases pass: `test_cuda_kernels.test_twin`. What fibres cannot show are races inside one
+statement, such as two lanes that add to one number: compute-sanitizer looks for these on a GPU.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +33,7 @@ FAULTS = {
         "spots", "visit_spots", "            __syncwarp();\n            int a = 0, b = lane;",
         "            int a = 0, b = lane;", "differ",
     ),
-    "a barrier missing between rows": (
+    "a barrier that not all lanes reach, in a sum": (
         "counts", "sum_genes", "sums[indices[e]] += (double)data[e];\n        __syncwarp();",
         "{ const double was = sums[indices[e]]; __syncwarp(); sums[indices[e]] = was + (double)data[e]; }",
         "diverged|differ",
@@ -75,11 +79,6 @@ def test_a_planted_fault_is_told(name):
     assert said is not None, f"{name}: no check noticed"
     assert any(part in said for part in how.split("|")), said
     print(f"{name}: {said}")
-
-
-@pytest.mark.parametrize(("stem", "kernel"), sorted({(fault[0], fault[1]) for fault in FAULTS.values()}))
-def test_without_a_fault_nothing_is_told(stem, kernel):
-    assert told(stem, kernel, None, "float64") is None
 
 
 def test_static_shared_memory_is_refused():
