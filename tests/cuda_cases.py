@@ -265,6 +265,12 @@ def _counts(size, dtype):
         counts.thin_counts, n, (*arrays, row_keys, gene_keys, 0.8), (np.full_like(data, 9), np.full_like(data, 9)),
         {0: ("sum_segments", fit[at]), 1: ("sum_segments", (dense - fit)[at])},
     )  # fmt: skip
+    if not narrow(dtype):  # the normal limit of the binomial
+        large = 100_000 * data
+        yield Case(
+            counts.thin_counts, n, (indptr, indices, large, row_keys, gene_keys, 0.8),
+            (np.full_like(data, 9), np.full_like(data, 9)), {},
+        )  # fmt: skip
     yield Case(counts.key_rows, n, (*arrays, gene_keys), (np.zeros(n, np.uint64),), {})
 
 

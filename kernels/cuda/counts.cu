@@ -2,7 +2,6 @@
 // on one row at a time never meet in a sum: no atomics, and the order of the additions is fixed.
 #include "common.cuh"
 #define LARGE_COUNT 65536.0
-#define PI 3.14159265358979323846
 
 // Rows of one part of a sum: a warp a block, the parts are the blocks.
 __device__ __forceinline__ void rows_of_part(int64 start, int64 stop, int64* first, int64* last)
@@ -125,7 +124,7 @@ thin_counts(
         double kept = 0;
         if (count > LARGE_COUNT) {
             const double radius = sqrt(-2.0 * log(1.0 - uniform(key, 0)));
-            const double normal = radius * cos(2.0 * PI * uniform(key, 1));
+            const double normal = radius * cospi(2.0 * uniform(key, 1));
             kept = floor(count * share + normal * sqrt(count * share * (1.0 - share)) + 0.5);
             kept = smaller(larger(kept, 0.0), count);
         } else {
