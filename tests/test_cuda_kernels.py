@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from functools import cache
 from importlib import import_module
 
@@ -121,6 +122,19 @@ def test_a_twin_has_the_arguments_of_its_cpu_kernel(stem):
         assert set(own[len(wanted) :]) <= {*loader.SIZES, "room", "marks"}
         outputs = {part.name for part in parts if part.pointer and not part.constant}
         assert {label for label in wanted if label.endswith("_out")} <= outputs
+
+
+def test_numbers_are_those_of_the_cpu_kernels():
+    found = 0
+    for stem in loader.STEMS:
+        module = import_module(f"stdeconv_fast.kernels.cpu.{stem}")
+        text = (loader.HERE / f"{stem}.cu").read_text(encoding="utf-8")
+        for name, value in re.findall(r"#define (\w+) ([\d.e-]+)", text):
+            if name != "TILE":
+                assert getattr(module, name) == float(value), f"{name} of {stem}"
+                found += 1
+    assert found == 9
+    assert re.search(r"#define TILE (\d+)", loader.read_source("spots"))[1] == str(loader.TILE)
 
 
 def test_every_source_is_listed():
