@@ -61,9 +61,9 @@ class Parameter:
 
 @cache
 def read_source(stem: str) -> str:
-    """The source of a stem with the common header in it."""
+    """The source of a stem with its headers in it."""
     text = (HERE / f"{stem}.cu").read_text(encoding="utf-8")
-    return text.replace('#include "common.cuh"', (HERE / "common.cuh").read_text(encoding="utf-8"))
+    return re.sub(r'#include "(\w+\.cuh)"', lambda found: (HERE / found[1]).read_text(encoding="utf-8"), text)
 
 
 def parse(text: str) -> dict[str, tuple[Parameter, ...]]:
@@ -194,7 +194,7 @@ class Twins:
         return -(-n // warps), WARP * warps, warps * each, {}
 
     def _function(self, stem: str, name: str, kinds: dict[str, np.dtype], n_types: int, shared: int) -> Any:
-        per_lane = -(-n_types // WARP) if "MAXT" in (HERE / f"{stem}.cu").read_text(encoding="utf-8") else 1
+        per_lane = -(-n_types // WARP) if "< MAXT" in read_source(stem) else 1
         build = (stem, *(str(kind) for kind in kinds.values()), per_lane)
         if (build, name) not in self._functions:
             if build not in self._modules:
