@@ -151,7 +151,7 @@ def run(
                 chosen = Strengths(0.0, settings.phi, False)
             elif settings.tune and whole:
                 chosen = strengths.choose_strengths(
-                    pieces.take, known, places, coordinates, sections, keys, gene_keys,
+                    pieces.take, known, places, coordinates, sections, pieces.totals, keys, gene_keys,
                     loss=settings.loss, phi=settings.phi, lambda_ridge=settings.lambda_ridge,
                     listen=settings.attention and settings.n_iter > 1, workers=workers,
                 )  # fmt: skip

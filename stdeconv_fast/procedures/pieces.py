@@ -61,11 +61,12 @@ class Whole:
 
     def settle(
         self, abundances: np.ndarray, links: Graph, lambda_spatial: float, phi: float, lambda_ridge: float,
-        owed: np.ndarray, relax: float, limit: float, most: int = passes.MOST_SWEEPS,
+        owed: np.ndarray, relax: float, limit: float, few: float = 0.0, most: int = passes.MOST_SWEEPS,
     ) -> float:  # fmt: skip
         """Sweep over the spots until none is far from its answer; see `passes.settle`."""
         return passes.settle(
-            self.problem, abundances, links, lambda_spatial, phi, lambda_ridge, owed, self._workers, relax, limit, most
+            self.problem, abundances, links, lambda_spatial, phi, lambda_ridge, owed, self._workers, relax, limit, most,
+            few,
         )
 
     def measure_fit(self, known: Reference, abundances: np.ndarray) -> uncertainty.Fit:

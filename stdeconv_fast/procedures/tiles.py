@@ -276,7 +276,7 @@ class Tiled:
 
     def settle(
         self, abundances: np.ndarray, links: Graph, lambda_spatial: float, phi: float, lambda_ridge: float,
-        owed: np.ndarray, relax: float, limit: float, most: int = MOST_ROUNDS,
+        owed: np.ndarray, relax: float, limit: float, few: float = 0.0, most: int = MOST_ROUNDS,
     ) -> float:  # fmt: skip
         """Settle the tiles, round by round, until no spot is far from its answer; see `passes.settle`.
 
@@ -286,12 +286,14 @@ class Tiled:
 
         Parameters
         ----------
+        few : float
+            Part of the spots that may be left above the limit.
         most : int
             Rounds.
         """
         strengths = (float(lambda_spatial), float(phi), float(lambda_ridge))
         limit = TIGHT * float(limit)
-        numbers = (*strengths, float(relax), limit, most)
+        numbers = (*strengths, float(relax), limit, float(few), most)
         room = f"settle-{self._name(abundances, links.weights, owed, *numbers)}"
         relaxed, turn, done, visited = np.full(self.n_tiles, float(relax)), 0, False, 0
         saved = self.folder.read(f"{room}/state")
@@ -307,8 +309,9 @@ class Tiled:
             return self._posed, tile, around, weights, degrees, owed[rows], start, strengths, enough
 
         while not done:
-            due = np.unique(self._tiles[owed > limit])
-            done = not len(due) or turn == most
+            over = self._tiles[owed > limit]
+            due = np.unique(over)
+            done = len(over) <= few * self.n_spots or turn == most
             enough = max(limit, min(EARLY * float(owed.max()), LOOSE * limit))
             if done or visited >= self.n_spots:  # the rounds since the last state are worth one
                 self._save(room, turn, done=done, abundances=abundances, owed=owed, relaxed=relaxed)
