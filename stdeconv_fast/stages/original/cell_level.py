@@ -13,6 +13,8 @@ from ...parallel import Workers, cut
 from .type_level import SMALL, to_shares
 
 SPOTS = 64  # solved at a time
+ROWS = 256  # made dense at a time
+DENSE = 0.1  # share of non-zeros from which dense products are faster
 
 
 @dataclass(frozen=True)
@@ -68,10 +70,36 @@ def factorise(cells: csr_matrix) -> Factor:
     """Factorise the cells once for all spots; costs min(n_cells, n_genes)^3."""
     n_cells, n_genes = cells.shape
     if n_cells <= n_genes:
-        values, basis = eigh((cells @ cells.T).toarray(), overwrite_a=True, check_finite=False, driver="evd")
-        return Factor(basis, cells.T @ basis, np.maximum(values, 0), True)
-    values, genes = eigh((cells.T @ cells).toarray(), overwrite_a=True, check_finite=False, driver="evd")
-    return Factor(cells @ genes, genes, np.maximum(values, 0), False)
+        across = cells.T.tocsr()
+        values, basis = eigh(_squared(across), overwrite_a=True, check_finite=False, driver="evd")
+        return Factor(basis, _times(across, basis), np.maximum(values, 0), True)
+    values, genes = eigh(_squared(cells), overwrite_a=True, check_finite=False, driver="evd")
+    return Factor(_times(cells, genes), genes, np.maximum(values, 0), False)
+
+
+def _is_sparse(matrix: csr_matrix) -> bool:
+    return matrix.nnz < DENSE * matrix.shape[0] * matrix.shape[1]
+
+
+def _times(matrix: csr_matrix, dense: np.ndarray) -> np.ndarray:
+    """Sparse times dense, by dense blocks of rows where these are full."""
+    if _is_sparse(matrix):
+        return np.asarray(matrix @ dense)
+    out = np.empty((matrix.shape[0], dense.shape[1]))
+    for start, stop in cut(len(out), ROWS):
+        np.matmul(matrix[start:stop].toarray(), dense, out=out[start:stop])
+    return out
+
+
+def _squared(matrix: csr_matrix) -> np.ndarray:
+    """matrix' matrix, dense."""
+    if _is_sparse(matrix):
+        return (matrix.T @ matrix).toarray()
+    out = np.zeros((matrix.shape[1],) * 2)
+    for start, stop in cut(matrix.shape[0], ROWS):
+        block = matrix[start:stop].toarray()
+        out += block.T @ block
+    return out
 
 
 def spread(shares: np.ndarray, cells: csr_matrix, cell_types: np.ndarray, means: np.ndarray) -> np.ndarray:
@@ -179,7 +207,7 @@ def refine(
     means = places.multiply((lambda_spatial / (sums + SMALL))[:, None]).tocsr()
 
     def visit(sweep: int, rows: np.ndarray) -> np.ndarray:
-        own = np.asarray(spots[rows] @ factor.genes)
+        own = _times(spots[rows], factor.genes)
         if noise is not None:
             own += noise[sweep, rows] @ factor.genes
         drawn = np.asarray(means[rows] @ weights) @ laplacian.T
