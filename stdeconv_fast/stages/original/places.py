@@ -20,7 +20,7 @@ def take_nearest(
     Parameters
     ----------
     origins, targets, distances : (n_edges,)
-        Edges to the k nearest spots at least and all that tie with the last of them.
+        Edges to the k nearest spots and all that tie with the last of them; more do no harm.
     k : int
     keys : (n_spots,) uint64
 
@@ -34,7 +34,7 @@ def take_nearest(
     rank = np.arange(len(origins)) - starts
     lengths = np.bincount(origins, minlength=len(keys))[origins]
     limit = distances[starts + np.minimum(k, lengths) - 1]  # of the last one that may stay
-    level = np.where(distances * (1 + TIE) < limit, distances, limit)
+    level = np.where(np.abs(distances - limit) <= TIE * limit, limit, distances)
     order = np.lexsort((mix(keys[targets] ^ mix(keys[origins])), level, origins))
     kept = order[rank < k]
     kept = kept[np.lexsort((distances[kept], origins[kept]))]

@@ -55,9 +55,8 @@ def fit_types(
 
         [(s_k + lambda_ridge) I + lambda_spatial Q] v_k = S B_k + lambda_spatial Q 1 b_k,   V <- Pi(V).
 
-    b_k is one number, so v_k = x_k + b_k z_k with two solves a type for all repeats. Each is by conjugate gradients,
-    and where these do not come to 1e-14 of the right side (rounding at a condition of the matrix above about 100), by
-    one more solve for what is left.
+    b_k is one number, so v_k = x_k + b_k z_k with two solves a type for all repeats. Each is by conjugate gradients;
+    where these have not come to 1e-14 of the right side in 1,000 steps, by a sparse factorisation.
     """
     n, n_types = spots.shape[0], len(means)
     scores = np.asarray(spots @ means.T)
