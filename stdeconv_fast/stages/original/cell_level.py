@@ -119,7 +119,7 @@ def spread(shares: np.ndarray, cells: csr_matrix, cell_types: np.ndarray, means:
     n = len(cell_types)
     alike = np.maximum(np.asarray(cells @ means.T)[np.arange(n), cell_types], 0) + SMALL
     alike /= np.bincount(cell_types, alike)[cell_types] + SMALL
-    out = shares[:, cell_types]
+    out = np.take(shares, cell_types, axis=1)  # by rows in memory, which indexing does not give
     out *= alike
     out /= out.sum(axis=1, keepdims=True) + SMALL
     return out
@@ -174,7 +174,7 @@ def refine(
 
     Parameters
     ----------
-    weights : (n_spots, n_cells) float64
+    weights : (n_spots, n_cells) float64, C-contiguous
         The start, of `spread`.
     spots : csr_matrix, (n_spots, n_genes)
         Normalised.
