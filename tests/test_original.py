@@ -94,6 +94,16 @@ def test_whole_runs(fixture, noise):
     np.testing.assert_array_equal(result.proportions.index, fixture.said["st_spots"])
 
 
+@pytest.mark.parametrize("name", ["small_hex", "strong_spatial"])
+def test_neighbours_are_found_as_the_original_finds_them(name):
+    """Where no two spots are equally near the lists need not be handed in: the spot itself and k - 1 others."""
+    fixture = Fixture.load(name)
+    result = deconvolve(*fixture.tables, original_draws=fixture.draws(index=False), **QUIET, **fixture.settings)
+    told = (result.status == "ok").to_numpy()
+    expected = fixture.said["refined_noise"][told]
+    np.testing.assert_allclose(result.proportions.to_numpy()[told], expected, rtol=0, atol=WHOLE)
+
+
 def test_noise_changes_the_answer(fixture):
     runs = [
         deconvolve(*fixture.tables, original_draws=fixture.draws(noise), **QUIET, **fixture.settings).proportions
