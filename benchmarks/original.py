@@ -140,7 +140,8 @@ def accuracy(data: Path | None, names: list[str]) -> list[dict]:
         said["NNLS"] = evaluate(run_nnls(spots, reference), truth)
         said["constant 1/K"] = evaluate(pd.DataFrame(1 / truth.shape[1], truth.index, truth.columns), truth)
         for method, scores in said.items():
-            rows.append({"set": name, "method": method, "pearson": scores["pearson"], "rmse": scores["rmse"]})
+            pearson = None if np.isnan(scores["pearson"]) else scores["pearson"]
+            rows.append({"set": name, "method": method, "pearson": pearson, "rmse": scores["rmse"]})
 
     for kind in KINDS:
         tissue = simulate(1000, 500, 8, kind=kind, seed=1)

@@ -78,8 +78,8 @@ class Settings:
     objective : {"model", "original"}
         "original": what the original program computes, to repeat its results (the README tells why it is not the
         default). phi, the lambdas, max_cells_per_type, n_iter and k_neighbors, which counts the spot itself, then
-        mean what they mean there; nothing is tuned, all is computed in double precision but the attention among the
-        cells, and `cell_level` says whether the weights of the cells are given, all of them, too.
+        mean what they mean there; nothing is tuned, `seed` draws the attention among the cells, which alone is in
+        single precision, and `cell_level` says whether the weights of the cells, all of them, are given, too.
 
     Raises
     ------

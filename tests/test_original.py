@@ -295,3 +295,19 @@ def test_conjugate_gradients_solve_what_dense_solves_do(rng, strength, most, mon
     expected = original_plain.fit_types(spots.toarray(), means, squares, near.toarray(), phi, strength, ridge, 3)
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-8)
     assert bool(factored) == (most == 3)
+
+
+def test_the_benchmark_measures_and_marks_what_is_extrapolated(monkeypatch):
+    for name, size in {"N_SPOTS": 40, "N_GENES": 30, "N_TYPES": 2, "SOLVES": 4, "REPEATS": 1}.items():
+        monkeypatch.setattr(original, name, size)
+    rows = [original.speed(40, whole=True), original.speed(60, whole=False)]
+    assert rows[0]["difference"] < WHOLE and "difference" not in rows[1]
+    assert [row["plain_solves_timed"] for row in rows] == [80, 4]
+    assert rows[1]["plain_solves"] == pytest.approx(20 * rows[1]["plain"]["solves"])
+    for row in rows:
+        assert row["ours_whole"] == pytest.approx(row["ours"]["total"]) and row["ours_solves"] < row["ours_whole"]
+        assert row["ratio_whole"] == pytest.approx(row["plain_whole"] / row["ours_whole"])
+    parity = [{"fixture": name, "stage": stage, "error": 1e-5} for name in NAMES for stage in original.LIMITS]
+    lines = original.told({"parity": parity, "speed": rows, "accuracy": []}).splitlines()
+    assert sum("FAILED" in line for line in lines) == len(original.LIMITS) - 1  # the root may be off by 5e-5
+    assert sum("(extrapolated)" in line and "(from 4)" in line for line in lines) == 1
