@@ -155,6 +155,14 @@ def test_settings_that_the_original_has_nothing_for(settings, message):
 def test_input_that_it_cannot_use(tissue):
     with pytest.raises(DataError, match="`objective` must be 'model' with tiles; got 'original'"):
         solve(tissue, tiles=2)
+    adata, cells = tissue.to_anndata()
+    adata.obs["in_tissue"] = np.arange(adata.n_obs) > 0
+    n_genes = len(tissue.genes)
+    given = OriginalDraws(
+        np.zeros((4, n_genes)), np.zeros((12, 4)), np.zeros(12), None, np.zeros((adata.n_obs, 6), np.int64)
+    )
+    with pytest.raises(DataError, match="knn_index` must be None where spots are not in the tissue; "):
+        deconvolve(adata, cells, cell_types="celltype", original_draws=given, **QUIET)
     spots, reference = tissue.spatial_frame(), tissue.reference_frame()
     spots["only here"] = 1
     reference["only there"] = 0
