@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from .attention_regression_deconv import AttentionRegressionDeconv
     from .errors import DataError, DataTypeError, DataWarning, DeviceError
     from .io.stores import open_spots
+    from .original_draws import OriginalDraws
     from .parcels import Result
     from .pipeline import deconvolve
     from .scoring import evaluate
@@ -26,6 +27,7 @@ __all__ = [
     "DataTypeError",
     "DataWarning",
     "DeviceError",
+    "OriginalDraws",
     "Result",
     "Settings",
     "__version__",
@@ -44,6 +46,7 @@ _HOMES = {
     "DataTypeError": "errors",
     "DataWarning": "errors",
     "DeviceError": "errors",
+    "OriginalDraws": "original_draws",
     "Result": "parcels",
     "Settings": "settings",
     "deconvolve": "pipeline",

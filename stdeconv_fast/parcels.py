@@ -232,7 +232,8 @@ class Result:
     status : Series of str, (n_spots,)
         "ok", or why a row is NaN.
     cell_weights : csr_matrix of float32 or None
-        (n_spots, n_cells), where the cell level ran: shares of reference cells; rows sum to 1.
+        (n_spots, n_cells), where the cell level ran: shares of reference cells; rows sum to 1. Float64 with
+        ``objective="original"``.
     cells : Index or None
         Names of the columns of `cell_weights`.
     cell_types : Series or None
@@ -246,7 +247,8 @@ class Result:
     genes : Index
         The genes used.
     graph : Graph or None
-        The attention graph of the last pass, over the spots whose status is "ok".
+        The attention graph of the last pass, over the spots whose status is "ok". None with
+        ``objective="original"``, whose weights are not symmetric.
     standard_errors : DataFrame or None
         (n_spots, n_types), of the proportions, with ``standard_errors=True``: from the curvature of the objective
         over the types above 0, the reference and the neighbours held. NaN where a proportion is 0 or NaN. With the

@@ -15,9 +15,10 @@ import pandas as pd
 
 from .backend import choose_device
 from .errors import DataWarning
+from .original_draws import OriginalDraws, check_draws
 from .parallel import Workers, hold_workers
 from .parcels import CellWeights, Inputs, Reference, Result, SpotSource, Strengths
-from .procedures import in_pieces, passes, strengths
+from .procedures import in_pieces, original, passes, strengths
 from .settings import Settings
 from .stages import aggregate, attention, graph, reference, refine_cells
 from .stages.inputs import read_inputs
@@ -40,6 +41,7 @@ def deconvolve(
     work_folder: str | os.PathLike[str] | None = None,
     resume: bool = False,
     keep_work: bool = False,
+    original_draws: OriginalDraws | None = None,
     **settings: Any,
 ) -> Result:
     """Estimate the cell-type composition of every spot.
@@ -72,6 +74,8 @@ def deconvolve(
         Go on with the run that `work_folder` holds.
     keep_work : bool
         Leave the work folder as it is at the end: until the result is safe on disk, say.
+    original_draws : OriginalDraws, optional
+        What the original program drew at random in a run that is to be repeated with ``objective="original"``.
     **settings
         Fields of `stdeconv_fast.Settings`.
 
@@ -95,9 +99,10 @@ def deconvolve(
         spatial, reference, coordinates, cell_types,
         sections=sections, layer_st=layer_st, layer_sc=layer_sc, spatial_key=spatial_key, spots=spots, settings=chosen,
     )  # fmt: skip
+    check_draws(original_draws, chosen, len(inputs.spot_names), len(inputs.genes))
     reading = time.perf_counter() - started
     with in_pieces.open_tiling(inputs, chosen, tiles, work_folder, resume, keep_work) as tiling:
-        return run(inputs, chosen, device=device, reading=reading, tiling=tiling)
+        return run(inputs, chosen, device=device, reading=reading, tiling=tiling, draws=original_draws)
 
 
 def run(
@@ -107,6 +112,7 @@ def run(
     device: str = "cpu",
     reading: float = 0.0,
     tiling: in_pieces.Tiling | None = None,
+    draws: OriginalDraws | None = None,
 ) -> Result:
     """Run the model on checked input.
 
@@ -120,8 +126,12 @@ def run(
         Seconds that reading and checking took.
     tiling : Tiling, optional
         How the tissue is cut; None: solved whole.
+    draws : OriginalDraws, optional
+        What the original program drew, with ``objective="original"``.
     """
     clock = Clock(settings.progress, reading)
+    if settings.objective == "original":
+        return original.run_original(inputs, settings, draws, clock)
     dtype = np.dtype(settings.dtype)
     notes = list(inputs.notes)
     status = inputs.spot_status.copy()

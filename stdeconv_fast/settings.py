@@ -8,6 +8,7 @@ from typing import Any
 
 from .errors import DataError, DataTypeError
 
+OBJECTIVES = ("model", "original")
 LOSSES = ("poisson", "gaussian")
 PLATFORMS = ("auto", "pooled", "joint", "none")
 ABUNDANCES = ("auto", "cells", "mrna")
@@ -74,6 +75,11 @@ class Settings:
         Threads; -1: all that the process may use; None: what joblib's context says, else one.
     progress : bool
         Show progress bars on long stages.
+    objective : {"model", "original"}
+        "original": what the original program computes, to repeat its results (the README tells why it is not the
+        default). phi, the lambdas, max_cells_per_type, n_iter and k_neighbors, which counts the spot itself, then
+        mean what they mean there; nothing is tuned, `seed` draws the attention among the cells, which alone is in
+        single precision, and `cell_level` says whether the weights of the cells, all of them, are given, too.
 
     Raises
     ------
@@ -107,6 +113,7 @@ class Settings:
     device: str = "auto"
     n_jobs: int | None = -1
     progress: bool = True
+    objective: str = "model"
 
     def __post_init__(self) -> None:
         faults: list[DataError] = []
@@ -147,7 +154,8 @@ class Settings:
         ):  # fmt: skip
             number(name, low, whole=True)
         for name, options in (
-            ("loss", LOSSES), ("platform", PLATFORMS), ("abundance", ABUNDANCES), ("device", DEVICES),
+            ("objective", OBJECTIVES), ("loss", LOSSES), ("platform", PLATFORMS), ("abundance", ABUNDANCES),
+            ("device", DEVICES),
         ):  # fmt: skip
             choice(name, options)
         dtype = getattr(self.dtype, "__name__", None) or str(self.dtype)
@@ -158,6 +166,8 @@ class Settings:
         if self.standard_errors is True and self.loss == "gaussian":
             rule = "`standard_errors` must be False with loss='gaussian'; got True."
             faults.append(DataError(f"{rule} standard_errors needs the Poisson loss."))
+        if self.objective == "original":
+            faults += self._unknown_to_the_original()
         if self.n_jobs is not None:
             if isinstance(self.n_jobs, bool) or not isinstance(self.n_jobs, Integral):
                 faults.append(DataTypeError(f"`n_jobs` must be a whole number or None; got {self.n_jobs!r}."))
@@ -171,6 +181,23 @@ class Settings:
         except TypeError:
             faults.append(DataTypeError(f"`exclude_types` must be a list of type names; got {self.exclude_types!r}."))
         raise_faults(faults, "settings")
+
+    def _unknown_to_the_original(self) -> list[DataError]:
+        """Settings that the original program has nothing for, where they are not left at their defaults."""
+        usual = {
+            "loss": "poisson", "platform": "auto", "abundance": "auto", "attention": True, "standard_errors": False,
+        }  # fmt: skip
+        faults = [
+            DataError(
+                f"`{name}` must be {value!r}, its default, with objective='original'; got {getattr(self, name)!r}. "
+                "The original program has no such choice."
+            )
+            for name, value in usual.items()
+            if getattr(self, name) != value
+        ]
+        if self.device == "cuda":
+            faults.append(DataError("`device` must be 'auto' or 'cpu' with objective='original'; got 'cuda'."))
+        return faults
 
     def as_dict(self) -> dict[str, Any]:
         """The settings as plain Python values."""

@@ -63,7 +63,8 @@ def deconvolve(
     spots : SpotStore, optional
         Where the counts are read from (`stdeconv_fast.open_spots`); `adata_st` needs no X then.
     **settings
-        Fields of `stdeconv_fast.Settings`. With ``cell_level=True``, `max_cells_per_type` is 100 unless given.
+        Fields of `stdeconv_fast.Settings`. With ``cell_level=True``, `max_cells_per_type` is 100 unless given
+        (1000, as without, with ``objective="original"``, which may be given ``original_draws``).
 
     Returns
     -------
@@ -107,7 +108,7 @@ def deconvolve(
         "spatial_key": spatial_key, "sample_key": sample_key,
     }  # fmt: skip
     _check(adata_st, adata_sc, call)
-    if settings.get("cell_level"):
+    if settings.get("cell_level") and settings.get("objective") != "original":
         settings.setdefault("max_cells_per_type", CELLS_PER_TYPE)
     if isinstance(settings.get("exclude_types"), np.ndarray):  # as it comes back from a file
         settings["exclude_types"] = settings["exclude_types"].tolist()

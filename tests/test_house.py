@@ -29,13 +29,15 @@ FLOORS = {
     "pipeline": ("pipeline",),
     "procedures": tuple(
         f"procedures.{name}"
-        for name in ("passes", "strengths", "uncertainty", "pieces", "in_pieces", "tiles", "tile_jobs", "missing")
+        for name in ("passes", "strengths", "uncertainty", "pieces", "in_pieces", "tiles", "tile_jobs", "missing",
+                     "original")
     ),
     "stages": tuple(
         f"stages.{name}"
-        for name in ("inputs", "ingest", "reference", "graph", "attention", "solve_types", "refine_cells", "aggregate")
+        for name in ("inputs", "ingest", "reference", "graph", "attention", "solve_types", "refine_cells", "aggregate",
+                     "original")
     ),
-    "ground": ("backend", "draws", "errors", "parallel", "parcels", "settings", "work_folder"),
+    "ground": ("backend", "draws", "errors", "original_draws", "parallel", "parcels", "settings", "work_folder"),
     "kernels": (
         "kernels.compile",
         *(

@@ -271,7 +271,7 @@ def _told(summary: dict[str, Any]) -> str:
         "smoothing": say_smoothing(summary["lambda_spatial"], summary["phi"], summary["tuned"]),
         "platform": ("no effect estimated" if sd is None else f"log2 sd {sd:.2f}")
         + f", {summary['platform']}; proportions of {summary['abundance']}",
-        "fit": "not measured with least squares" if deviance is None else f"median deviance {deviance:.2f} a count",
+        "fit": "not measured with these settings" if deviance is None else f"median deviance {deviance:.2f} a count",
         "time": f"{summary['seconds']['total']:.1f} s on {summary['device']}",
         "wrote": " and ".join(file for file in (summary["out"], summary["csv"]) if file),
     }

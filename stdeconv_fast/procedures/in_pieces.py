@@ -77,6 +77,8 @@ def _check(settings: Settings, tiles: int | None, resume: bool) -> None:
         raise DataError(f"`tiles` must be at least 1; got {tiles}.")
     if not isinstance(resume, bool | np.bool_):
         raise DataTypeError(f"`resume` must be True or False; got {resume!r}.")
+    if settings.objective == "original":
+        raise DataError("`objective` must be 'model' with tiles; got 'original'. Solve the tissue whole.")
     if settings.cell_level:
         raise DataError(
             "`cell_level` must be False with tiles; got True. Run the part of the tissue that needs cells by itself."
