@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from .pipeline import deconvolve
     from .scoring import evaluate
     from .settings import Settings
+    from .studies.sweeps import robustness
     from .tissue import simulate
 
     __version__: str
@@ -34,6 +35,7 @@ __all__ = [
     "io",
     "open_spots",
     "pl",
+    "robustness",
     "simulate",
     "tl",
 ]
@@ -49,6 +51,7 @@ _HOMES = {
     "deconvolve": "pipeline",
     "open_spots": "io.stores",
     "evaluate": "scoring",
+    "robustness": "studies.sweeps",
     "simulate": "tissue",
 }
 _SUBMODULES = ("io", "pl", "tl")

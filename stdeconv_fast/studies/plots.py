@@ -24,7 +24,7 @@ def robustness(
     Parameters
     ----------
     frame : DataFrame
-        As `stdeconv_fast.robustness` gives it: columns ``kind`` (one of them alone), ``level``, ``method`` and `metric`.
+        As `stdeconv_fast.robustness` gives it: ``kind`` (one of them alone), ``level``, ``method`` and `metric`.
     metric : str
         The column to draw: the mean over the rows of a level; rows of NaN are left out.
     ax : Axes, optional
