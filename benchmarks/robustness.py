@@ -96,7 +96,6 @@ def draw(table: pd.DataFrame, path: Path) -> None:
     figure, axes = plt.subplots(1, len(KINDS), figsize=(3.2 * len(KINDS), 3.4), sharey=True, layout="constrained")
     for ax, kind in zip(axes, KINDS, strict=True):
         pl.robustness(frame[frame["kind"] == kind], ax=ax, band=False)
-        ax.set_title(kind.replace("_", " "))
         if ax is not axes[0]:
             ax.set_ylabel("")
             ax.get_legend().remove()

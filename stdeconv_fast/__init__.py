@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from . import io, pl, tl
     from .attention_regression_deconv import AttentionRegressionDeconv
+    from .built import BuiltReference
     from .errors import DataError, DataTypeError, DataWarning, DeviceError
     from .io.stores import open_spots
     from .parcels import Result
     from .pipeline import deconvolve
     from .scoring import evaluate
     from .settings import Settings
+    from .studies.references import build_reference, filter_reference
     from .studies.sweeps import robustness
     from .tissue import simulate
 
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AttentionRegressionDeconv",
+    "BuiltReference",
     "DataError",
     "DataTypeError",
     "DataWarning",
@@ -30,8 +33,10 @@ __all__ = [
     "Result",
     "Settings",
     "__version__",
+    "build_reference",
     "deconvolve",
     "evaluate",
+    "filter_reference",
     "io",
     "open_spots",
     "pl",
@@ -42,15 +47,18 @@ __all__ = [
 
 _HOMES = {
     "AttentionRegressionDeconv": "attention_regression_deconv",
+    "BuiltReference": "built",
     "DataError": "errors",
     "DataTypeError": "errors",
     "DataWarning": "errors",
     "DeviceError": "errors",
     "Result": "parcels",
     "Settings": "settings",
+    "build_reference": "studies.references",
     "deconvolve": "pipeline",
     "open_spots": "io.stores",
     "evaluate": "scoring",
+    "filter_reference": "studies.references",
     "robustness": "studies.sweeps",
     "simulate": "tissue",
 }

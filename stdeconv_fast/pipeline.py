@@ -17,7 +17,7 @@ from .backend import choose_device
 from .errors import DataWarning
 from .parallel import Workers, hold_workers
 from .parcels import CellWeights, Inputs, Reference, Result, SpotSource, Strengths
-from .procedures import in_pieces, passes, strengths
+from .procedures import in_pieces, passes, provenance, strengths
 from .settings import Settings
 from .stages import aggregate, attention, graph, reference, refine_cells
 from .stages.inputs import read_inputs
@@ -48,12 +48,12 @@ def deconvolve(
     ----------
     spatial : DataFrame, ndarray, sparse matrix, AnnData or SpotStore, (n_spots, n_genes)
         Raw counts. Those of a store (`stdeconv_fast.open_spots`) are read by blocks and never held whole.
-    reference : DataFrame, ndarray, sparse matrix or AnnData, (n_cells, n_genes)
-        Raw counts.
+    reference : DataFrame, ndarray, sparse matrix, AnnData or BuiltReference, (n_cells, n_genes)
+        Raw counts, or what `stdeconv_fast.build_reference` made of them.
     coordinates : DataFrame or array, (n_spots, 2 or 3), optional
         Place of each spot, in any unit; by default ``spatial.obsm[spatial_key]``.
     cell_types : Series, DataFrame, list, array, categorical or str
-        Type of each cell, or the column of ``reference.obs`` that holds it.
+        Type of each cell, or the column of ``reference.obs`` that holds it. None with a built reference.
     sections : Series, list, array or str, optional
         Section of each spot, or the column of ``spatial.obs``; spots of different sections are never neighbours.
     layer_st, layer_sc : str, optional
@@ -235,6 +235,7 @@ def run(
         gene_fit=None if fit is None else pd.DataFrame(
             {"observed": fit.observed, "expected": fit.expected, "dispersion": fit.dispersion}, index=genes
         ),
+        provenance=provenance.trace(inputs, profiles, pieces.totals, gene_totals),
     )  # fmt: skip
 
 

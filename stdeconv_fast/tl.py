@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from .built import BuiltReference
 from .errors import DataError, DataTypeError, DataWarning
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ CELLS_PER_TYPE = 100  # default of max_cells_per_type here, where the cell level
 
 def deconvolve(
     adata_st: AnnData,
-    adata_sc: AnnData,
+    adata_sc: AnnData | BuiltReference,
     *,
     cell_type_key: str = "cell_type",
     key_added: str = "stdeconv",
@@ -42,10 +43,10 @@ def deconvolve(
     adata_st : AnnData, (n_spots, n_genes)
         Raw counts of the spots, with coordinates in ``obsm[spatial_key]``. A view becomes an object of its own. In
         backed mode the counts are read by blocks and never held whole.
-    adata_sc : AnnData, (n_cells, n_genes)
-        Raw counts of the reference cells; never changed.
+    adata_sc : AnnData or BuiltReference, (n_cells, n_genes)
+        Raw counts of the reference cells, never changed; or what `stdeconv_fast.build_reference` made of them.
     cell_type_key : str
-        Column of ``adata_sc.obs`` with the type of each cell.
+        Column of ``adata_sc.obs`` with the type of each cell. Not looked at with a built reference.
     key_added : str
         Under which name the answer is written.
     layer_st, layer_sc : str, optional
@@ -116,7 +117,7 @@ def deconvolve(
 
         spots = open_spots(adata_st, layer_st)
     result = pipeline.deconvolve(
-        adata_st, adata_sc, None, cell_type_key,
+        adata_st, adata_sc, None, None if isinstance(adata_sc, BuiltReference) else cell_type_key,
         sections=sample_key, layer_st=layer_st if spots is None else None, layer_sc=layer_sc, spatial_key=spatial_key,
         spots=spots, device=device, n_jobs=n_jobs, seed=seed, **settings,
     )  # fmt: skip
@@ -133,7 +134,7 @@ def _check(adata_st: Any, adata_sc: Any, call: dict[str, Any]) -> None:
     from anndata import AnnData
 
     for name, value in (("adata_st", adata_st), ("adata_sc", adata_sc)):
-        if not isinstance(value, AnnData):
+        if not isinstance(value, AnnData) and not (name == "adata_sc" and isinstance(value, BuiltReference)):
             raise DataTypeError(
                 f"`{name}` must be an AnnData; got {type(value).__name__}. "
                 "Use stdeconv_fast.deconvolve for tables and arrays."
@@ -150,7 +151,9 @@ def _check(adata_st: Any, adata_sc: Any, call: dict[str, Any]) -> None:
     written = [key + ending for ending in ("_dominant", "_status", "_deviance")]
     if call["sample_key"] in written:
         raise DataError(f"`key_added` must leave the column of the sections as it is; got {call['sample_key']!r}.")
-    for name, table, obs in (("cell_type_key", "adata_sc", adata_sc.obs), ("sample_key", "adata_st", adata_st.obs)):
+    built = isinstance(adata_sc, BuiltReference)
+    columns = [("sample_key", "adata_st", adata_st.obs)]
+    for name, table, obs in columns if built else [("cell_type_key", "adata_sc", adata_sc.obs), *columns]:
         wanted = call[name]
         if wanted is not None and wanted not in obs.columns:
             from difflib import get_close_matches
@@ -160,7 +163,7 @@ def _check(adata_st: Any, adata_sc: Any, call: dict[str, Any]) -> None:
             listed = ", ".join(map(repr, there[:10])) + (", ..." if len(there) > 10 else "") or "no columns"
             remedy = f"{name}={close[0]!r}" if close else f"{name} with one of them" if there else f"add it to {table}"
             raise DataError(f"{table}.obs must have the column {wanted!r}; got {listed}. Pass {remedy}.")
-    labels = {str(label) for label in adata_sc.obs[call["cell_type_key"]].unique()}
+    labels = {str(label) for label in (adata_sc.types if built else adata_sc.obs[call["cell_type_key"]].unique())}
     if len({label.replace("/", "|") for label in labels}) < len(labels):
         raise DataError("cell types must differ in more than '/' and '|', as h5ad files hold no '/'. Rename them.")
 

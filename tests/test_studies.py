@@ -168,7 +168,7 @@ def test_plot_of_robustness():
     lines = ax.get_lines()
     np.testing.assert_allclose([line.get_ydata() for line in lines], [[1, 0.6], [0.9, 0.2]])
     assert [text.get_text() for text in ax.get_legend().get_texts()] == ["a", "b"]
-    assert ax.get_xlabel() == "noise level" and len(ax.collections) == 1
+    assert ax.get_xlabel() == "noise, standard deviations of a gene" and len(ax.collections) == 1
     assert sd.pl.robustness(frame.assign(rmse=1.0), metric="rmse", ax=ax, band=False) is ax
     matplotlib.pyplot.close(ax.figure)
     for bad, match in (
@@ -179,6 +179,12 @@ def test_plot_of_robustness():
     ):
         with pytest.raises(sd.DataError, match=match):
             sd.pl.robustness(bad)
+
+
+def test_every_kind_has_words_on_its_axis():
+    from stdeconv_fast.studies.plots import LEVELS
+
+    assert set(LEVELS) == set(KINDS)
 
 
 def test_the_pair_keeps_all_genes():

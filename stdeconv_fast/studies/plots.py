@@ -14,6 +14,10 @@ if TYPE_CHECKING:
 
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00")  # Okabe and Ito
 MARKS = ("o", "s", "^", "D", "v", "P")
+LEVELS = {
+    "noise": "noise, standard deviations of a gene", "gene_drop": "genes left out", "depth": "molecules lost",
+    "cell_drop": "reference cells left out", "label_noise": "labels wrong", "type_drop": "types left out",
+}  # fmt: skip
 
 
 def robustness(
@@ -63,7 +67,7 @@ def robustness(
         ax.plot(told.index, told["mean"], color=colour, marker=MARKS[number % len(MARKS)], markersize=5, label=method)
         if band and not np.allclose(told["min"], told["max"], equal_nan=True):
             ax.fill_between(told.index, told["min"], told["max"], color=colour, alpha=0.15, linewidth=0)
-    ax.set_xlabel(f"{kinds[0].replace('_', ' ')} level")
+    ax.set_xlabel(LEVELS.get(kinds[0], f"{kinds[0]} level"))
     ax.set_ylabel(metric.replace("_", " "))
     ax.spines[["top", "right"]].set_visible(False)
     ax.legend(frameon=False, fontsize="small")
