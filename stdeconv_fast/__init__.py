@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from .scoring import evaluate
     from .settings import Settings
     from .studies.references import build_reference, filter_reference
+    from .studies.search import tune
     from .studies.sweeps import robustness
     from .tissue import simulate
 
@@ -43,6 +44,7 @@ __all__ = [
     "robustness",
     "simulate",
     "tl",
+    "tune",
 ]
 
 _HOMES = {
@@ -61,6 +63,7 @@ _HOMES = {
     "filter_reference": "studies.references",
     "robustness": "studies.sweeps",
     "simulate": "tissue",
+    "tune": "studies.search",
 }
 _SUBMODULES = ("io", "pl", "tl")
 

@@ -6,7 +6,7 @@ import logging
 import os
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -107,6 +107,7 @@ def run(
     device: str = "cpu",
     reading: float = 0.0,
     tiling: in_pieces.Tiling | None = None,
+    look: Callable[[Reference, np.ndarray, np.ndarray], None] | None = None,
 ) -> Result:
     """Run the model on checked input.
 
@@ -120,6 +121,9 @@ def run(
         Seconds that reading and checking took.
     tiling : Tiling, optional
         How the tissue is cut; None: solved whole.
+    look : callable, optional
+        Called once all is solved, with what is known of the types, the abundances (n_used, n_types) and the spots
+        used, (n_used,): for those who score a fit.
     """
     clock = Clock(settings.progress, reading)
     dtype = np.dtype(settings.dtype)
@@ -189,6 +193,8 @@ def run(
                 }  # fmt: skip
                 cells = _refine(inputs, settings, profiles, known, gene_keys, fixed, workers)
                 abundances = refine_cells.sum_by_type(cells, len(inputs.types), dtype)
+    if look is not None:
+        look(known, abundances, rows)
     shares = aggregate.to_proportions(abundances, content)
     unexplained = np.isnan(shares).any(axis=1)
     status[rows[unexplained]] = "no type explains the counts"

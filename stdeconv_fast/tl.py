@@ -12,9 +12,12 @@ from .built import BuiltReference
 from .errors import DataError, DataTypeError, DataWarning
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from anndata import AnnData
 
     from .parcels import Result, SpotSource
+    from .studies.search import Tuning
 
 CELLS_PER_TYPE = 100  # default of max_cells_per_type here, where the cell level is asked for
 
@@ -127,6 +130,52 @@ def deconvolve(
         adata_st._init_as_actual(adata_st.to_memory() if adata_st.isbacked else adata_st.copy())
     _write(adata_st, key_added, result, call)
     return adata_st if copy else None
+
+
+def tune(
+    adata_st: AnnData,
+    adata_sc: AnnData | BuiltReference,
+    grid: Mapping[str, Any],
+    *,
+    cell_type_key: str = "cell_type",
+    layer_st: str | None = None,
+    layer_sc: str | None = None,
+    spatial_key: str = "spatial",
+    sample_key: str | None = None,
+    **options: Any,
+) -> Tuning:
+    """Try settings on AnnData objects and say which are best, without a truth; nothing is written into them.
+
+    Parameters
+    ----------
+    adata_st, adata_sc, cell_type_key, layer_st, layer_sc, spatial_key, sample_key
+        As for `tl.deconvolve`.
+    grid : mapping of str to list, or to a distribution
+        The values of each setting to try.
+    **options
+        As for `stdeconv_fast.tune`: `score`, `n_trials`, `work_folder`, `resume`, `jobs`, and fields of `Settings`.
+
+    Returns
+    -------
+    Tuning
+        ``.table``, a row a trial, and ``.best``: ``tl.deconvolve(adata_st, adata_sc, **tuning.best)``.
+
+    Raises
+    ------
+    DataError
+        Input, grid or options that cannot be used.
+    """
+    from .studies import search
+
+    call = {
+        "cell_type_key": cell_type_key, "key_added": "stdeconv", "layer_st": layer_st, "layer_sc": layer_sc,
+        "spatial_key": spatial_key, "sample_key": sample_key,
+    }  # fmt: skip
+    _check(adata_st, adata_sc, call)
+    return search.tune(
+        adata_st, adata_sc, None, None if isinstance(adata_sc, BuiltReference) else cell_type_key, grid=grid,
+        sections=sample_key, layer_st=layer_st, layer_sc=layer_sc, spatial_key=spatial_key, **options,
+    )  # fmt: skip
 
 
 def _check(adata_st: Any, adata_sc: Any, call: dict[str, Any]) -> None:

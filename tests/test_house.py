@@ -25,7 +25,9 @@ PACKAGE, KERNELS = ROOT / "stdeconv_fast", ROOT / "kernels"
 # (files inside a package that is named here share its place).
 FLOORS = {
     "faces": ("", "attention_regression_deconv", "cli", "pl", "tl"),
-    "studies": tuple(f"studies.{name}" for name in ("disturbances", "plots", "references", "search", "sweeps")),
+    "studies": tuple(f"studies.{name}" for name in (
+        "disturbances", "plots", "references", "search", "sweeps", "trials",
+    )),
     "side rooms": ("io", "scoring", "tissue"),
     "pipeline": ("pipeline",),
     "procedures": tuple(
@@ -51,7 +53,7 @@ FLOORS = {
 }  # fmt: skip
 # What neighbours on one floor may import from each other ("" is stdeconv_fast/__init__.py, which knows all faces).
 OPEN_TO_NEIGHBOURS = {
-    "", "pl", "tl", *FLOORS["ground"], "kernels.compile", "studies.disturbances",
+    "", "pl", "tl", *FLOORS["ground"], "kernels.compile", "studies.disturbances", "studies.trials",
     *(f"procedures.{name}" for name in ("passes", "uncertainty", "pieces", "tiles", "tile_jobs")),
 }  # fmt: skip
 SIDE_ROOMS_MAY_IMPORT = {"built", "errors", "parcels", "settings"}
