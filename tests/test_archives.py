@@ -260,6 +260,40 @@ def test_an_array_longer_than_its_entry_is_refused(saved):
         Result.load(saved)
 
 
+def test_any_changed_byte_is_refused_or_changes_nothing(tmp_path):
+    given, path = problem(), tmp_path / "reference"
+    built = sd.build_reference(given["reference"], given["cell_types"])
+    built.save(path)
+    whole, rng, refused = path.read_bytes(), np.random.default_rng(0), 0
+    for at in rng.choice(len(whole), 400, replace=False):
+        path.write_bytes(whole[:at] + bytes([whole[at] ^ (1 << rng.integers(8))]) + whole[at + 1 :])
+        try:
+            again = sd.BuiltReference.load(path)
+        except sd.DataError as error:
+            assert "must be a whole file" in str(error)
+            refused += 1
+        else:
+            same(built, again)
+    assert refused > 200
+
+
+def test_a_compressed_entry_is_refused(saved):
+    """Such an entry could be far longer than the file."""
+    with zipfile.ZipFile(saved) as archive:
+        parts = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(saved, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, text in parts.items():
+            archive.writestr(name, text)
+    with pytest.raises(sd.DataError, match="must be a whole file.*header.json is compressed"):
+        Result.load(saved)
+
+
+def test_settings_out_of_range_are_damage(saved):
+    rewrite(saved, lambda header, parts: header["tree"]["fields"]["settings"]["fields"].update(phi=2.0))
+    with pytest.raises(sd.DataError, match="must be a whole file written by Result.save.*`phi` must be"):
+        Result.load(saved)
+
+
 def test_no_file(tmp_path):
     with pytest.raises(sd.DataError, match="there is no such file"):
         Result.load(tmp_path / "none")
@@ -271,6 +305,8 @@ def test_is_archive(saved, tmp_path):
     assert archives.is_archive(saved) and not archives.is_archive(tmp_path / "none")
     (tmp_path / "text").write_text("text")
     assert not archives.is_archive(tmp_path / "text") and not archives.is_archive(tmp_path)
+    saved.write_bytes(saved.read_bytes()[:-1])
+    assert archives.is_archive(saved)  # so that a message can say that it is damaged
 
 
 def test_graphs_alone_and_other_parcels_are_known():

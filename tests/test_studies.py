@@ -126,6 +126,25 @@ def test_without_a_truth_the_answer_is_compared_with_itself(pair):
     assert alone["rmse"].iloc[0] == frame["rmse"].iloc[1]
 
 
+def test_small_whole_numbers_do_not_overflow(pair):
+    spots, cells = pair
+    narrow = cells.copy()
+    narrow.X = narrow.X.minimum(255).astype(np.uint8)
+    wide = narrow.copy()
+    wide.X = wide.X.astype(np.int64)
+    one, other = (disturb(spots, table, KEY, kind="noise", level=0.9)[1].X for table in (narrow, wide))
+    assert (one != other).nnz == 0 and one.max() > 255
+
+
+def test_a_built_reference_needs_its_cells(pair):
+    settings = {"kind": "depth", "levels": [0.5], "repeats": 1}
+    raw = sd.robustness(*pair, cell_types=KEY, **settings)
+    built = sd.robustness(pair[0], sd.build_reference(pair[1], KEY), **settings)
+    assert built["rmse"][0] == raw["rmse"][0]
+    with pytest.raises(sd.DataError, match="must hold the counts of its cells"):
+        sd.robustness(pair[0], sd.build_reference(pair[1], KEY, keep_cells=False), **settings)
+
+
 @pytest.mark.parametrize(
     ("changes", "match"),
     [

@@ -12,6 +12,7 @@ import io
 import json
 import math
 import os
+import struct
 import zipfile
 from dataclasses import MISSING, fields
 from pathlib import Path
@@ -32,8 +33,8 @@ FORMAT, HEADER = "stdeconv_fast", "header.json"
 PARCELS = {kind.__name__: kind for kind in (BuiltReference, CellWeights, Graph, Result, Settings, Strengths)}
 PLAIN = "biuf"  # kinds of dtypes that files hold, beside text
 DAMAGE = (
-    zipfile.BadZipFile, EOFError, OSError, KeyError, IndexError, TypeError, ValueError, AttributeError, OverflowError,
-    RecursionError, NotImplementedError,
+    zipfile.BadZipFile, struct.error, EOFError, OSError, KeyError, IndexError, TypeError, ValueError, AttributeError,
+    OverflowError, RuntimeError,
 )  # fmt: skip
 
 
@@ -83,45 +84,52 @@ def load_parcel(path: str | os.PathLike[str], kind: type) -> Any:
         raise DataError(f"`path` must name a file; got '{path}': there is no such file.")
     try:
         with zipfile.ZipFile(path) as archive:
-            header = _header(archive, path, kind)
-            parcel = _decode(header["tree"], _Arrays(archive))
-            if not isinstance(parcel, kind):
+            header = json.loads(_read(archive, HEADER))
+            if header["format"] != FORMAT:
+                raise ValueError("it is of another program")
+            refusal = _refuse(header, path, kind)
+            parcel = None if refusal else _decode(header["tree"], _Arrays(archive))
+            if not isinstance(parcel, kind) and not refusal:
                 raise ValueError(f"it is no {kind.__name__}")
-    except DataError:
-        raise
     except DAMAGE as fault:
         reason = (str(fault).strip() or type(fault).__name__).splitlines()[0]
         raise DataError(
             f"`path` must be a whole file written by {kind.__name__}.save; got '{path}': {reason}. Save it anew."
         ) from fault
+    if refusal:
+        raise DataError(refusal)
     return parcel
 
 
 def is_archive(path: str | os.PathLike[str]) -> bool:
-    """Whether a file is one that `save_parcel` wrote, whole or not."""
+    """Whether a file begins like those of `save_parcel`, whole or not."""
     try:
-        with zipfile.ZipFile(path) as archive:
-            return HEADER in archive.namelist()
-    except (OSError, zipfile.BadZipFile):
+        with open(path, "rb") as file:
+            start = file.read(64)
+    except OSError:
         return False
+    return start.startswith(b"PK") and HEADER.encode() in start
 
 
-def _header(archive: zipfile.ZipFile, path: Path, kind: type) -> dict[str, Any]:
-    """The header of a known schema and of the parcel that is wanted."""
-    header = json.loads(archive.read(HEADER))
-    if header["format"] != FORMAT:
-        raise ValueError("it is of another program")
+def _refuse(header: dict[str, Any], path: Path, kind: type) -> str:
+    """Why a sound file is not the one that is wanted; '' if it is."""
     if header["schema"] != SCHEMA:
-        raise DataError(
+        return (
             f"`path` must be a file of schema {SCHEMA}; got schema {header['schema']!r} in '{path}', written by "
             f"stdeconv_fast {header['version']}. Read it with that version, or save it anew with this one."
         )
     if header["parcel"] != kind.__name__:
-        raise DataError(
-            f"`path` must hold a {kind.__name__}; got a {header['parcel']} in '{path}'. "
-            f"Use {header['parcel']}.load."
+        return (
+            f"`path` must hold a {kind.__name__}; got a {header['parcel']} in '{path}'. Use {header['parcel']}.load."
         )
-    return header
+    return ""
+
+
+def _read(archive: zipfile.ZipFile, name: str) -> bytes:
+    """An entry with its checksum compared; none is compressed, so that none is longer than the file."""
+    if archive.getinfo(name).compress_type != zipfile.ZIP_STORED:
+        raise ValueError(f"{name} is compressed")
+    return archive.read(name)
 
 
 def _version() -> str:
@@ -205,19 +213,17 @@ class _Arrays:
         self._archive = archive
 
     def __getitem__(self, name: str) -> np.ndarray:
-        info = self._archive.getinfo(f"{name}.npy")
-        if info.compress_type != zipfile.ZIP_STORED:
-            raise ValueError(f"{name} is compressed")
-        file = io.BytesIO(self._archive.read(info))
+        content = _read(self._archive, f"{name}.npy")
+        file = io.BytesIO(content)
         read = {
             (1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0,
         }[np.lib.format.read_magic(file)]  # fmt: skip
         shape, by_columns, dtype = read(file)
         if dtype.kind not in PLAIN or dtype.hasobject:
             raise ValueError(f"{name} holds {dtype}")
-        if math.prod(shape) * dtype.itemsize != info.file_size - file.tell():
+        if math.prod(shape) * dtype.itemsize != len(content) - file.tell():
             raise ValueError(f"{name} has another length than it says")
-        values = np.frombuffer(file.getbuffer(), dtype, offset=file.tell()).copy()
+        values = np.frombuffer(content, dtype, offset=file.tell()).copy()
         return values.reshape(shape, order="F" if by_columns else "C")
 
 

@@ -130,9 +130,11 @@ def _add_noise(spots: AnnData, cells: AnnData, key: str, level: float, seed: int
     from scipy.special import ndtri
 
     counts = _counts(cells)
+    counts = counts.astype(np.result_type(counts.dtype, np.int32) if counts.dtype.kind in "iu" else counts.dtype)
     row_keys, gene_keys = keys_by_content(counts, seed)
-    mean = np.asarray(counts.sum(axis=0, dtype=np.float64)).ravel() / counts.shape[0]
-    square = np.asarray(counts.multiply(counts).sum(axis=0, dtype=np.float64)).ravel() / counts.shape[0]
+    values = counts.astype(np.float64)
+    mean = np.asarray(values.mean(axis=0)).ravel()
+    square = np.asarray(values.multiply(values).mean(axis=0)).ravel()
     spread = np.sqrt(np.maximum(square - mean**2, 0.0))
     step = max(1, BLOCK // counts.shape[1])
     blocks = []

@@ -135,6 +135,10 @@ def as_pair(inputs: Inputs) -> tuple[AnnData, AnnData]:
 
     if not issparse(inputs.spots):
         raise DataTypeError("`spatial` must be held in memory; got a store. Read the part that matters first.")
+    if inputs.type_sums is not None and not inputs.reference.nnz:
+        raise DataError(
+            "`reference` must hold the counts of its cells; got one built without. Build it with keep_cells=True."
+        )
 
     def var(n_genes: int, columns: np.ndarray, word: str) -> pd.DataFrame:
         names = np.array([f"{word} gene {j}" for j in range(n_genes)], dtype=object)
