@@ -154,6 +154,7 @@ def tune(
         The values of each setting to try.
     **options
         As for `stdeconv_fast.tune`: `score`, `n_trials`, `work_folder`, `resume`, `jobs`, and fields of `Settings`.
+        With the cell level, `max_cells_per_type` is 100 unless given, as in `tl.deconvolve`.
 
     Returns
     -------
@@ -172,6 +173,9 @@ def tune(
         "spatial_key": spatial_key, "sample_key": sample_key,
     }  # fmt: skip
     _check(adata_st, adata_sc, call)
+    searched = list(grid) if isinstance(grid, dict) else []
+    if (options.get("cell_level") or "cell_level" in searched) and "max_cells_per_type" not in searched:
+        options.setdefault("max_cells_per_type", CELLS_PER_TYPE)
     return search.tune(
         adata_st, adata_sc, None, None if isinstance(adata_sc, BuiltReference) else cell_type_key, grid=grid,
         sections=sample_key, layer_st=layer_st, layer_sc=layer_sc, spatial_key=spatial_key, **options,

@@ -282,6 +282,16 @@ def test_tl_tune(tissue, tuned):
         sd.tl.tune(before.X, tissue[1], GRID)
 
 
+def test_tl_tune_takes_as_many_cells_as_tl_deconvolve(tissue, monkeypatch):
+    monkeypatch.setattr(search, "tune", lambda *tables, **options: options)
+    for grid, options, most in (
+        ({"cell_level": [False, True]}, {}, 100), ({"phi": [1.0]}, {"cell_level": True}, 100),
+        ({"cell_level": [True]}, {"max_cells_per_type": 7}, 7), ({"phi": [1.0]}, {}, None),
+        ({"cell_level": [True], "max_cells_per_type": [5]}, {}, None),
+    ):  # fmt: skip
+        assert sd.tl.tune(*tissue, grid, cell_type_key=KEY, **options).get("max_cells_per_type") == most
+
+
 def test_spots_without_counts_and_lone_spots(tissue):
     """A usable spot alone in its section has no neighbours; an empty one is left out."""
     spots = tissue[0][:40].copy()

@@ -103,9 +103,9 @@ def run(
         spots = store.without_counts(spatial_key)
         cells = BuiltReference.load(reference) if built else _read(reference, "REFERENCE")
         tl.deconvolve(
-            spots, cells, cell_type_key=cell_type_key or "cell_type", key_added=KEY, layer_sc=layer_sc,
-            spatial_key=spatial_key, sample_key=sample_key, device=device, n_jobs=n_jobs, seed=seed, spots=store,
-            tiles=tiles, work_folder=work, resume=resume, keep_work=True, **settings,
+            spots, cells, **({} if cell_type_key is None else {"cell_type_key": cell_type_key}), key_added=KEY,
+            layer_sc=layer_sc, spatial_key=spatial_key, sample_key=sample_key, device=device, n_jobs=n_jobs, seed=seed,
+            spots=store, tiles=tiles, work_folder=work, resume=resume, keep_work=True, **settings,
         )  # fmt: skip
         del cells
         new = _written(spots)

@@ -116,7 +116,8 @@ def tune(
     multiplies what was chosen; pass ``tune=False`` to search `lambda_spatial` and `phi` themselves.
 
     The original program picked its settings by a score without a truth as well. The unsupervised score here is one of
-    our own and is not claimed to equal it. Coherence rises with smoothing whether or not the tissue is smooth.
+    our own and is not claimed to equal it. Coherence rises with smoothing whether or not the tissue is smooth: a search
+    over `lambda_spatial` by it tends to the strongest smoothing of the grid, so do not choose the smoothing by it.
 
     References
     ----------
