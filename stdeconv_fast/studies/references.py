@@ -52,7 +52,8 @@ def build_reference(
     -------
     BuiltReference
         Takes the place of `reference` in `stdeconv_fast.deconvolve` and `tl.deconvolve`, without `cell_types`;
-        ``.save(path)`` and ``BuiltReference.load(path)`` keep it in a file, which the command line reads too.
+        ``.save(path)`` and ``BuiltReference.load(path)`` keep it in a file, which the command line reads too. The
+        counts of the cells may share memory with `reference`: do not change it afterwards.
 
     Raises
     ------
