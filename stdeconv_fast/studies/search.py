@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.sparse import issparse
 
 from ..errors import DataError, DataTypeError
 from ..parcels import Inputs
@@ -142,8 +141,6 @@ def tune(
         spatial, reference, coordinates, cell_types, sections=sections, layer_st=layer_st, layer_sc=layer_sc,
         spatial_key=spatial_key, settings=shared.but(exclude_types=(), min_cells_per_type=1, min_shared_genes=2),
     )  # fmt: skip
-    if not issparse(inputs.spots):
-        raise DataTypeError("`spatial` must be held in memory; got a store. Read the part that matters first.")
     for trial in trials:
         choose_types(inputs, trial)  # for its faults
     task = set_task(inputs, score, shared.seed)

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-from scipy.sparse import issparse
 
 from ..errors import DataError, DataTypeError
 from ..parcels import Inputs
@@ -133,8 +132,6 @@ def as_pair(inputs: Inputs) -> tuple[AnnData, AnnData]:
     """
     import anndata
 
-    if not issparse(inputs.spots):
-        raise DataTypeError("`spatial` must be held in memory; got a store. Read the part that matters first.")
     if inputs.type_sums is not None and not inputs.reference.nnz:
         raise DataError(
             "`reference` must hold the counts of its cells; got one built without. Build it with keep_cells=True."
