@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from . import io, pl, tl
     from .attention_regression_deconv import AttentionRegressionDeconv
+    from .built import BuiltReference
     from .errors import DataError, DataTypeError, DataWarning, DeviceError
     from .io.stores import open_spots
     from .original_draws import OriginalDraws
@@ -17,12 +18,16 @@ if TYPE_CHECKING:
     from .pipeline import deconvolve
     from .scoring import evaluate
     from .settings import Settings
+    from .studies.references import build_reference, filter_reference
+    from .studies.search import tune
+    from .studies.sweeps import robustness
     from .tissue import simulate
 
     __version__: str
 
 __all__ = [
     "AttentionRegressionDeconv",
+    "BuiltReference",
     "DataError",
     "DataTypeError",
     "DataWarning",
@@ -31,17 +36,22 @@ __all__ = [
     "Result",
     "Settings",
     "__version__",
+    "build_reference",
     "deconvolve",
     "evaluate",
+    "filter_reference",
     "io",
     "open_spots",
     "pl",
+    "robustness",
     "simulate",
     "tl",
+    "tune",
 ]
 
 _HOMES = {
     "AttentionRegressionDeconv": "attention_regression_deconv",
+    "BuiltReference": "built",
     "DataError": "errors",
     "DataTypeError": "errors",
     "DataWarning": "errors",
@@ -49,10 +59,14 @@ _HOMES = {
     "OriginalDraws": "original_draws",
     "Result": "parcels",
     "Settings": "settings",
+    "build_reference": "studies.references",
     "deconvolve": "pipeline",
     "open_spots": "io.stores",
     "evaluate": "scoring",
+    "filter_reference": "studies.references",
+    "robustness": "studies.sweeps",
     "simulate": "tissue",
+    "tune": "studies.search",
 }
 _SUBMODULES = ("io", "pl", "tl")
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
+from .saved import Saved
+
 if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
     from scipy.sparse import csr_matrix
 
+    from .built import TypeSums
     from .settings import Settings
 
 
@@ -39,7 +42,7 @@ class Inputs:
     spots : csr_matrix or SpotSource, (n_spots, n_spatial_genes)
         Raw counts, all genes, in the caller's order and dtype. A source is read, and its values are checked, later.
     reference : csr_matrix, (n_cells, n_reference_genes)
-        Raw counts, all genes.
+        Raw counts, all genes; empty where a built reference holds no cells.
     coordinates : ndarray of float64, (n_spots, 2 or 3)
         Place of each spot, in the caller's unit.
     sections : ndarray of int32, (n_spots,)
@@ -60,6 +63,8 @@ class Inputs:
         Whether the spots hold whole numbers (count thinning needs them).
     notes : tuple of str
         The warnings that were given.
+    type_sums : TypeSums or None
+        What a built reference knows already.
     """
 
     spots: csr_matrix | SpotSource
@@ -77,6 +82,7 @@ class Inputs:
     spot_status: np.ndarray
     integer_counts: bool
     notes: tuple[str, ...] = ()
+    type_sums: TypeSums | None = None
 
 
 @dataclass(frozen=True)
@@ -222,7 +228,7 @@ class CellWeights:
 
 
 @dataclass(frozen=True, repr=False)
-class Result:
+class Result(Saved):
     """What a run gives back.
 
     Attributes
@@ -259,6 +265,9 @@ class Result:
     gene_fit : DataFrame or None
         Genes used by ``observed`` and ``expected`` (counts over all spots) and ``dispersion`` (mean over spots of
         (y - mu)^2 / mu, about 1 where the reference explains the gene). None with least squares.
+    provenance : dict of str to dict of str to str
+        "inputs": a fingerprint each of spots, coordinates, sections and reference, by content; "versions": of Python
+        and of the packages that computed.
     """
 
     proportions: pd.DataFrame
@@ -275,6 +284,7 @@ class Result:
     standard_errors: pd.DataFrame | None = None
     fit: pd.Series | None = None
     gene_fit: pd.DataFrame | None = None
+    provenance: dict[str, dict[str, str]] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         told = self.diagnostics

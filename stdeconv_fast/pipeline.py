@@ -6,7 +6,7 @@ import logging
 import os
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -18,7 +18,7 @@ from .errors import DataWarning
 from .original_draws import OriginalDraws, check_draws
 from .parallel import Workers, hold_workers
 from .parcels import CellWeights, Inputs, Reference, Result, SpotSource, Strengths
-from .procedures import in_pieces, original, passes, strengths
+from .procedures import in_pieces, original, passes, provenance, strengths
 from .settings import Settings
 from .stages import aggregate, attention, graph, reference, refine_cells
 from .stages.inputs import read_inputs
@@ -50,12 +50,12 @@ def deconvolve(
     ----------
     spatial : DataFrame, ndarray, sparse matrix, AnnData or SpotStore, (n_spots, n_genes)
         Raw counts. Those of a store (`stdeconv_fast.open_spots`) are read by blocks and never held whole.
-    reference : DataFrame, ndarray, sparse matrix or AnnData, (n_cells, n_genes)
-        Raw counts.
+    reference : DataFrame, ndarray, sparse matrix, AnnData or BuiltReference, (n_cells, n_genes)
+        Raw counts, or what `stdeconv_fast.build_reference` made of them.
     coordinates : DataFrame or array, (n_spots, 2 or 3), optional
         Place of each spot, in any unit; by default ``spatial.obsm[spatial_key]``.
     cell_types : Series, DataFrame, list, array, categorical or str
-        Type of each cell, or the column of ``reference.obs`` that holds it.
+        Type of each cell, or the column of ``reference.obs`` that holds it. None with a built reference.
     sections : Series, list, array or str, optional
         Section of each spot, or the column of ``spatial.obs``; spots of different sections are never neighbours.
     layer_st, layer_sc : str, optional
@@ -113,6 +113,7 @@ def run(
     reading: float = 0.0,
     tiling: in_pieces.Tiling | None = None,
     draws: OriginalDraws | None = None,
+    look: Callable[[Reference, np.ndarray, np.ndarray], None] | None = None,
 ) -> Result:
     """Run the model on checked input.
 
@@ -128,6 +129,9 @@ def run(
         How the tissue is cut; None: solved whole.
     draws : OriginalDraws, optional
         What the original program drew, with ``objective="original"``.
+    look : callable, optional
+        Called once all is solved, with what is known of the types, the abundances (n_used, n_types) and the spots
+        used, (n_used,): for those who score a fit.
     """
     clock = Clock(settings.progress, reading)
     if settings.objective == "original":
@@ -199,6 +203,8 @@ def run(
                 }  # fmt: skip
                 cells = _refine(inputs, settings, profiles, known, gene_keys, fixed, workers)
                 abundances = refine_cells.sum_by_type(cells, len(inputs.types), dtype)
+    if look is not None:
+        look(known, abundances, rows)
     shares = aggregate.to_proportions(abundances, content)
     unexplained = np.isnan(shares).any(axis=1)
     status[rows[unexplained]] = "no type explains the counts"
@@ -245,6 +251,7 @@ def run(
         gene_fit=None if fit is None else pd.DataFrame(
             {"observed": fit.observed, "expected": fit.expected, "dispersion": fit.dispersion}, index=genes
         ),
+        provenance=provenance.trace(inputs, profiles, pieces.totals, gene_totals),
     )  # fmt: skip
 
 

@@ -8,19 +8,23 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from .built import BuiltReference
 from .errors import DataError, DataTypeError, DataWarning
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from anndata import AnnData
 
     from .parcels import Result, SpotSource
+    from .studies.search import Tuning
 
 CELLS_PER_TYPE = 100  # default of max_cells_per_type here, where the cell level is asked for
 
 
 def deconvolve(
     adata_st: AnnData,
-    adata_sc: AnnData,
+    adata_sc: AnnData | BuiltReference,
     *,
     cell_type_key: str = "cell_type",
     key_added: str = "stdeconv",
@@ -42,10 +46,10 @@ def deconvolve(
     adata_st : AnnData, (n_spots, n_genes)
         Raw counts of the spots, with coordinates in ``obsm[spatial_key]``. A view becomes an object of its own. In
         backed mode the counts are read by blocks and never held whole.
-    adata_sc : AnnData, (n_cells, n_genes)
-        Raw counts of the reference cells; never changed.
+    adata_sc : AnnData or BuiltReference, (n_cells, n_genes)
+        Raw counts of the reference cells, never changed; or what `stdeconv_fast.build_reference` made of them.
     cell_type_key : str
-        Column of ``adata_sc.obs`` with the type of each cell.
+        Column of ``adata_sc.obs`` with the type of each cell. Not looked at with a built reference.
     key_added : str
         Under which name the answer is written.
     layer_st, layer_sc : str, optional
@@ -117,7 +121,7 @@ def deconvolve(
 
         spots = open_spots(adata_st, layer_st)
     result = pipeline.deconvolve(
-        adata_st, adata_sc, None, cell_type_key,
+        adata_st, adata_sc, None, None if isinstance(adata_sc, BuiltReference) else cell_type_key,
         sections=sample_key, layer_st=layer_st if spots is None else None, layer_sc=layer_sc, spatial_key=spatial_key,
         spots=spots, device=device, n_jobs=n_jobs, seed=seed, **settings,
     )  # fmt: skip
@@ -129,12 +133,62 @@ def deconvolve(
     return adata_st if copy else None
 
 
+def tune(
+    adata_st: AnnData,
+    adata_sc: AnnData | BuiltReference,
+    grid: Mapping[str, Any],
+    *,
+    cell_type_key: str = "cell_type",
+    layer_st: str | None = None,
+    layer_sc: str | None = None,
+    spatial_key: str = "spatial",
+    sample_key: str | None = None,
+    **options: Any,
+) -> Tuning:
+    """Try settings on AnnData objects and say which are best, without a truth; nothing is written into them.
+
+    Parameters
+    ----------
+    adata_st, adata_sc, cell_type_key, layer_st, layer_sc, spatial_key, sample_key
+        As for `tl.deconvolve`.
+    grid : mapping of str to list, or to a distribution
+        The values of each setting to try.
+    **options
+        As for `stdeconv_fast.tune`: `score`, `n_trials`, `work_folder`, `resume`, `jobs`, and fields of `Settings`.
+        With the cell level, `max_cells_per_type` is 100 unless given, as in `tl.deconvolve`.
+
+    Returns
+    -------
+    Tuning
+        ``.table``, a row a trial, and ``.best``: ``tl.deconvolve(adata_st, adata_sc, **tuning.best)``.
+
+    Raises
+    ------
+    DataError
+        Input, grid or options that cannot be used.
+    """
+    from .studies import search
+
+    call = {
+        "cell_type_key": cell_type_key, "key_added": "stdeconv", "layer_st": layer_st, "layer_sc": layer_sc,
+        "spatial_key": spatial_key, "sample_key": sample_key,
+    }  # fmt: skip
+    _check(adata_st, adata_sc, call)
+    searched = list(grid) if isinstance(grid, dict) else []
+    if (options.get("cell_level") or "cell_level" in searched) and "max_cells_per_type" not in searched:
+        options.setdefault("max_cells_per_type", CELLS_PER_TYPE)
+    return search.tune(
+        adata_st, adata_sc, None, None if isinstance(adata_sc, BuiltReference) else cell_type_key, grid=grid,
+        sections=sample_key, layer_st=layer_st, layer_sc=layer_sc, spatial_key=spatial_key, **options,
+    )  # fmt: skip
+
+
 def _check(adata_st: Any, adata_sc: Any, call: dict[str, Any]) -> None:
     """Refuse what is no AnnData, and keys that are no names or not there."""
     from anndata import AnnData
 
     for name, value in (("adata_st", adata_st), ("adata_sc", adata_sc)):
-        if not isinstance(value, AnnData):
+        if not isinstance(value, AnnData) and not (name == "adata_sc" and isinstance(value, BuiltReference)):
             raise DataTypeError(
                 f"`{name}` must be an AnnData; got {type(value).__name__}. "
                 "Use stdeconv_fast.deconvolve for tables and arrays."
@@ -151,7 +205,9 @@ def _check(adata_st: Any, adata_sc: Any, call: dict[str, Any]) -> None:
     written = [key + ending for ending in ("_dominant", "_status", "_deviance")]
     if call["sample_key"] in written:
         raise DataError(f"`key_added` must leave the column of the sections as it is; got {call['sample_key']!r}.")
-    for name, table, obs in (("cell_type_key", "adata_sc", adata_sc.obs), ("sample_key", "adata_st", adata_st.obs)):
+    built = isinstance(adata_sc, BuiltReference)
+    columns = [("sample_key", "adata_st", adata_st.obs)]
+    for name, table, obs in columns if built else [("cell_type_key", "adata_sc", adata_sc.obs), *columns]:
         wanted = call[name]
         if wanted is not None and wanted not in obs.columns:
             from difflib import get_close_matches
@@ -161,7 +217,7 @@ def _check(adata_st: Any, adata_sc: Any, call: dict[str, Any]) -> None:
             listed = ", ".join(map(repr, there[:10])) + (", ..." if len(there) > 10 else "") or "no columns"
             remedy = f"{name}={close[0]!r}" if close else f"{name} with one of them" if there else f"add it to {table}"
             raise DataError(f"{table}.obs must have the column {wanted!r}; got {listed}. Pass {remedy}.")
-    labels = {str(label) for label in adata_sc.obs[call["cell_type_key"]].unique()}
+    labels = {str(label) for label in (adata_sc.types if built else adata_sc.obs[call["cell_type_key"]].unique())}
     if len({label.replace("/", "|") for label in labels}) < len(labels):
         raise DataError("cell types must differ in more than '/' and '|', as h5ad files hold no '/'. Rename them.")
 

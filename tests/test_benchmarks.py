@@ -7,9 +7,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
-from benchmarks import cold_start, roofline, widths
+from benchmarks import cold_start, robustness, roofline, widths
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -73,6 +74,25 @@ def test_a_cold_start_is_timed_from_outside(tmp_path):
     code = "import os; print(os.environ['NUMBA_CACHE_DIR'])"
     seconds, said = cold_start.timed((sys.executable, "-c", code), tmp_path)
     assert 0 < seconds < 10 and said.strip() == str(tmp_path)
+
+
+def test_every_level_of_robustness_is_judged(tmp_path):
+    rows = [
+        {"set": name, "kind": kind, "level": level, "method": method, "pearson": pearson}
+        for name, shift in (("one", 0.1), ("two", -0.1))
+        for kind, level in robustness.cases()
+        for method, pearson in ((robustness.OURS, 0.9 + shift), ("NNLS", 0.8 + shift))
+    ]
+    table = pd.DataFrame(rows)
+    judged = robustness.judge(table)
+    assert len(judged) == 16 and (judged["ours first"] == "ok").all()  # four kinds, level 0 in each of them
+    assert judged[robustness.OURS].tolist() == pytest.approx([0.9] * 16)
+    bad = (table["kind"] == "depth") & (table["level"] == 0.6) & (table["method"] == "NNLS")
+    table.loc[bad, "pearson"] += 0.1
+    judged = robustness.judge(table)["ours first"]
+    assert judged[judged == "NOT"].index.tolist() == [("depth", 0.6)]  # a tie is not the highest
+    robustness.draw(table, tmp_path / "curves.png")
+    assert (tmp_path / "curves.png").stat().st_size > 10_000
 
 
 KERNELS = """

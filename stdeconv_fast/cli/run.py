@@ -29,7 +29,7 @@ OWN_OPTIONS = {
 @click.command()
 @click.argument("spatial", metavar="SPATIAL")
 @click.argument("reference", metavar="REFERENCE")
-@click.option("--cell-type-key", required=True, metavar="KEY", help="Column of the reference's obs with the types.")
+@click.option("--cell-type-key", metavar="KEY", help="Column of the reference's obs with the types; needed for it.")
 @click.option("-o", "--out", required=True, metavar="OUT", help="The spatial data with the answer: .h5ad or .zarr.")
 @click.option("--no-counts", is_flag=True, help="Leave the counts out of OUT: a small file, soon written.")
 @click.option("--tiles", type=click.IntRange(min=1), metavar="N", help="Solve about N tiles, their counts on disk.")
@@ -54,7 +54,7 @@ OWN_OPTIONS = {
 def run(
     spatial: str,
     reference: str,
-    cell_type_key: str,
+    cell_type_key: str | None,
     out: str,
     no_counts: bool,
     tiles: int | None,
@@ -75,10 +75,10 @@ def run(
 ) -> None:
     """Find the cell-type proportions of the spots in SPATIAL with the single-cell data in REFERENCE.
 
-    Both hold raw counts. SPATIAL is an h5ad file, a zarr folder or a folder of such (tiles of one tissue); it is read
-    by blocks and never held whole. OUT gets what SPATIAL holds and obsm["stdeconv"] (spots by types),
-    obs["stdeconv_dominant"], obs["stdeconv_status"], obs["stdeconv_deviance"] and uns["stdeconv_params"]; with --set
-    standard_errors=true also obsm["stdeconv_se"].
+    Both hold raw counts. REFERENCE is an h5ad file, a zarr folder or a saved built reference. SPATIAL is an h5ad file,
+    a zarr folder or a folder of such (tiles of one tissue); it is read by blocks and never held whole. OUT gets what
+    SPATIAL holds and obsm["stdeconv"] (spots by types), obs["stdeconv_dominant"], obs["stdeconv_status"],
+    obs["stdeconv_deviance"] and uns["stdeconv_params"]; with --set standard_errors=true also obsm["stdeconv_se"].
     """
     from ..settings import Settings
 
@@ -88,18 +88,24 @@ def run(
     _check_files({"SPATIAL": spatial, "REFERENCE": reference}, {"--out": out, "--csv": csv})
 
     from .. import tl
+    from ..built import BuiltReference
+    from ..io.archives import is_archive
     from ..io.atomic import atomic_path
     from ..io.results import check_results, write_results
     from ..io.stores import open_spots
     from ..work_folder import clear_work
 
+    built = is_archive(reference)
+    if cell_type_key is None and not built:
+        raise click.UsageError("Missing option '--cell-type-key'.")
     with plain_warnings(quiet), open_spots(spatial, layer_st) as store:
         check_results(store, out, counts=not no_counts)
-        spots, cells = store.without_counts(spatial_key), _read(reference, "REFERENCE")
+        spots = store.without_counts(spatial_key)
+        cells = BuiltReference.load(reference) if built else _read(reference, "REFERENCE")
         tl.deconvolve(
-            spots, cells, cell_type_key=cell_type_key, key_added=KEY, layer_sc=layer_sc, spatial_key=spatial_key,
-            sample_key=sample_key, device=device, n_jobs=n_jobs, seed=seed, spots=store, tiles=tiles,
-            work_folder=work, resume=resume, keep_work=True, **settings,
+            spots, cells, **({} if cell_type_key is None else {"cell_type_key": cell_type_key}), key_added=KEY,
+            layer_sc=layer_sc, spatial_key=spatial_key, sample_key=sample_key, device=device, n_jobs=n_jobs, seed=seed,
+            spots=store, tiles=tiles, work_folder=work, resume=resume, keep_work=True, **settings,
         )  # fmt: skip
         del cells
         new = _written(spots)

@@ -97,6 +97,7 @@ def _fingerprint(inputs: Inputs, settings: Settings, tiles: int) -> dict[str, st
     ranges = source.cut(ingest.STREAMED)
     first = source.read(*ranges[0])
     cells = inputs.reference
+    sums = () if inputs.type_sums is None else vars(inputs.type_sums).values()
     chosen = {name: value for name, value in settings.as_dict().items() if name not in FREE_SETTINGS}
     return {
         "version": release,
@@ -106,7 +107,9 @@ def _fingerprint(inputs: Inputs, settings: Settings, tiles: int) -> dict[str, st
         "sections": digest(inputs.sections),
         "names of spots": digest(*inputs.spot_names),
         "names of genes": digest(*inputs.genes),
-        "reference": digest(cells.shape, cells.indptr, cells.indices, cells.data, inputs.cell_types, *inputs.types),
+        "reference": digest(
+            cells.shape, cells.indptr, cells.indices, cells.data, *sums, inputs.cell_types, *inputs.types
+        ),
         **{name: str(value) if isinstance(value, list) else value for name, value in chosen.items()},
     }
 

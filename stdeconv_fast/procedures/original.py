@@ -15,8 +15,9 @@ from ..original_draws import OriginalDraws, count_sweeps, draw_layers
 from ..parallel import Workers, hold_workers
 from ..parcels import CellWeights, Inputs, Result, Strengths
 from ..settings import Settings
-from ..stages import aggregate, graph, ingest
+from ..stages import aggregate, graph, ingest, reference
 from ..stages.original import attention, cell_level, places, tables, type_level
+from . import provenance
 
 if TYPE_CHECKING:
     from ..pipeline import Clock
@@ -74,8 +75,9 @@ def run_original(
             cell_types = inputs.cell_types[kept]
             means, squares = tables.average_types(cells, cell_types, n_types)
             _every_type_seen(means, inputs)
+            profiles = reference.average_types(inputs, workers)
         with clock.stage("counts"):
-            spots, facts = _read_spots(inputs, settings, status, workers)
+            spots, facts, gene_totals = _read_spots(inputs, settings, status, workers)
             spots, facts = spots[rows], facts[rows]
         with clock.stage("graph"):
             keys = keys_of(settings.seed, *inputs.coordinates[rows].T, *facts.T)
@@ -106,7 +108,8 @@ def run_original(
     told &= ~unexplained
     shares[~told] = np.nan
     found = CellWeights(_lay_out(weights, told, rows, len(status)), kept, cell_types) if settings.cell_level else None
-    return _to_result(inputs, settings, shares, status, rows, found, clock)
+    made_from = provenance.trace(inputs, profiles, facts[:, 0], gene_totals)
+    return replace(_to_result(inputs, settings, shares, status, rows, found, clock), provenance=made_from)
 
 
 def _to_result(
@@ -150,8 +153,11 @@ def _every_type_seen(means: np.ndarray, inputs: Inputs) -> None:
 
 def _read_spots(
     inputs: Inputs, settings: Settings, status: np.ndarray, workers: Workers
-) -> tuple[csr_matrix, np.ndarray]:
-    """Normalised shared genes of all spots, and total and sum of squares of each; notes in `status` who has none."""
+) -> tuple[csr_matrix, np.ndarray, np.ndarray]:
+    """Normalised shared genes of all spots, total and sum of squares of each, and counts of the shared genes.
+
+    Notes in `status` who has no counts.
+    """
     source = ingest.source_of(inputs.spots)
     ranges = source.cut(ingest.STREAMED)
     usable = status != OUTSIDE
@@ -173,7 +179,7 @@ def _read_spots(
     status[(status == "ok") & (np.diff(spots.indptr) == 0)] = "no counts in the genes used"
     if not (status == "ok").any():
         raise DataError("spatial must have counts in the genes shared with the reference; got none.")
-    return spots, np.concatenate(facts)
+    return spots, np.concatenate(facts), sum(block.sums for block in blocks)[inputs.spot_genes]
 
 
 def _link(
