@@ -8,6 +8,7 @@ import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from .backend import choose_device
 from .errors import DataWarning
 from .parallel import Workers, hold_workers
 from .parcels import CellWeights, Inputs, Reference, Result, SpotSource, Strengths
-from .procedures import in_pieces, passes, strengths
+from .procedures import in_pieces, missing, passes, strengths, uncertainty
 from .settings import Settings
 from .stages import aggregate, attention, graph, reference, refine_cells
 from .stages.inputs import read_inputs
@@ -121,6 +122,8 @@ def run(
     tiling : Tiling, optional
         How the tissue is cut; None: solved whole.
     """
+    if settings.unknown:
+        missing.check_names(inputs.types)
     clock = Clock(settings.progress, reading)
     dtype = np.dtype(settings.dtype)
     notes = list(inputs.notes)
@@ -141,11 +144,17 @@ def run(
             places = graph.link_spots(coordinates, sections, settings.k_neighbors, keys, workers)
             pieces.link(places)
         with clock.stage("first fit"):
-            if known.platform == "joint":
-                known = passes.fit_platform(pieces, known, coordinates, sections, keys, workers)
-            known, abundances = passes.first_fit(
-                pieces, known, settings.loss, settings.lambda_ridge, keys, workers
-            )
+
+            def start(known: Reference) -> tuple[Reference, np.ndarray]:
+                if known.platform == "joint":
+                    known = passes.fit_platform(pieces, known, coordinates, sections, keys, workers)
+                return passes.first_fit(pieces, known, settings.loss, settings.lambda_ridge, keys, workers)
+
+            known, abundances = start(known)
+            if settings.unknown:
+                profiles = missing.add_unknown(pieces, profiles, known, abundances, keys)
+                inputs = replace(inputs, types=(*inputs.types, missing.UNKNOWN))
+                known, abundances = start(reference.fit_reference(profiles, kept, gene_totals, settings.platform))
         with clock.stage("tuning"):
             if settings.lambda_spatial == 0 or not len(places.indices):
                 chosen = Strengths(0.0, settings.phi, False)
@@ -171,14 +180,21 @@ def run(
             settings.abundance == "auto" and known.platform_log2_sd < reference.STRONG_PLATFORM
         )
         content = known.mrna_content if by_cell else None
-        fit = errors = None
+        fit = errors = present = None
         with clock.stage("fit"):
             roughness = attention.measure_roughness(places, abundances, workers)
             if settings.loss == "poisson":
-                fit = pieces.measure_fit(known, abundances)
+                fit, misfit = missing.measure_fit(pieces, known, abundances, keys)
         if settings.standard_errors:
             with clock.stage("standard errors"):
-                errors = pieces.estimate_errors(abundances, links, strength, settings.lambda_ridge, content)
+                errors = pieces.estimate_errors(
+                    fit.dispersion, abundances, links, strength, settings.lambda_ridge, content
+                )
+        if settings.detection:
+            with clock.stage("detection"):
+                present = uncertainty.to_q_values(pieces.weigh_absence(
+                    fit.dispersion, abundances, links, strength, chosen.phi, settings.lambda_ridge
+                ))  # fmt: skip
         cells = None
         if settings.cell_level:
             turns = 2 if strength > 0 else 1
@@ -200,6 +216,11 @@ def run(
             f"{'cells' if by_cell else 'mrna'!r}): set both, and compare."
         )
         warnings.warn(notes[-1], DataWarning, stacklevel=3)
+    if fit is not None:
+        note = missing.warn_of(misfit, inputs.genes[kept], pieces.totals)
+        if note and not settings.unknown:
+            notes.append(note)
+            warnings.warn(note, DataWarning, stacklevel=3)
     names, types, genes = pd.Index(inputs.spot_names), pd.Index(inputs.types), pd.Index(inputs.genes[kept])
 
     def by_spot(values: np.ndarray, columns: Any) -> pd.DataFrame:
@@ -231,10 +252,14 @@ def run(
         genes=genes,
         graph=links,
         standard_errors=None if errors is None else by_spot(errors, types),
-        fit=None if fit is None else by_spot(fit.deviances[:, None], ["deviance"])["deviance"],
-        gene_fit=None if fit is None else pd.DataFrame(
-            {"observed": fit.observed, "expected": fit.expected, "dispersion": fit.dispersion}, index=genes
+        q_values=None if present is None else by_spot(present, types),
+        fit=None if fit is None else by_spot(
+            np.column_stack([fit.deviances, misfit.scores, misfit.q_values]), ["deviance", "misfit", "q_value"]
         ),
+        gene_fit=None if fit is None else pd.DataFrame({
+            "observed": fit.observed, "expected": fit.expected, "dispersion": fit.dispersion,
+            "unexplained": misfit.genes, "rank": missing.to_ranks(misfit.genes),
+        }, index=genes),
     )  # fmt: skip
 
 
