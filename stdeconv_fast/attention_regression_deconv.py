@@ -52,8 +52,8 @@ class AttentionRegressionDeconv:
         Layers of AnnData objects that hold the counts.
     spatial_key : str
         Key of ``st_data.obsm`` for the coordinates, where `st_coordinates` is None.
-    attention, loss, platform, abundance, tune, cell_level, max_cells_per_spot, standard_errors, min_shared_genes, \
-min_cells_per_type, exclude_types, check_counts, dtype, seed, device, progress, objective
+    attention, loss, platform, abundance, tune, cell_level, max_cells_per_spot, standard_errors, detection, unknown, \
+min_shared_genes, min_cells_per_type, exclude_types, check_counts, dtype, seed, device, progress, objective
         See `Settings`.
     original_draws : OriginalDraws, optional
         What the original program drew at random in a run that is to be repeated with ``objective="original"``.
@@ -110,6 +110,8 @@ min_cells_per_type, exclude_types, check_counts, dtype, seed, device, progress, 
         cell_level: bool = True,
         max_cells_per_spot: int = 200,
         standard_errors: bool = False,
+        detection: bool = False,
+        unknown: bool = False,
         min_shared_genes: int = 10,
         min_cells_per_type: int = 1,
         exclude_types: Sequence[str] = (),

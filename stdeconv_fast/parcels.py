@@ -257,14 +257,23 @@ class Result(Saved):
         ``objective="original"``, whose weights are not symmetric.
     standard_errors : DataFrame or None
         (n_spots, n_types), of the proportions, with ``standard_errors=True``: from the curvature of the objective
-        over the types above 0, the reference and the neighbours held. NaN where a proportion is 0 or NaN. With the
-        cell level too they are those of the type level.
-    fit : Series or None
-        "deviance", (n_spots,): Poisson deviance per count of the used genes at the type level, NaN where nothing can
-        be said. It falls with the counts of a spot: compare spots of like depth. None with least squares.
+        over the types above 0, the reference and the neighbours held. Where a proportion is 0, the error that it would
+        have just above 0. NaN where a proportion is NaN, or the counts leave a mixture of types open. With the cell
+        level too they are those of the type level.
+    q_values : DataFrame or None
+        (n_spots, n_types), with ``detection=True``: false discovery rate at which a type counts as present in a spot
+        (likelihood ratio against its absence, neighbours held; Benjamini-Hochberg over spots and types). 1 where a
+        proportion is 0. Of the type level, as the standard errors.
+    fit : DataFrame or None
+        (n_spots, 3) at the type level, NaN where nothing can be said; None with least squares. ``deviance``: Poisson
+        deviance per count of the used genes; it falls with the counts of a spot. ``misfit``: excess of the counts
+        along the gene programme that the reference explains worst, against spots of like depth (0: the usual, unit:
+        their scatter); high where a type is missing. ``q_value``: of the misfit.
     gene_fit : DataFrame or None
-        Genes used by ``observed`` and ``expected`` (counts over all spots) and ``dispersion`` (mean over spots of
-        (y - mu)^2 / mu, about 1 where the reference explains the gene). None with least squares.
+        Genes used by ``observed`` and ``expected`` (counts over all spots), ``dispersion`` (mean over spots of
+        (y - mu)^2 / mu, about 1 where the reference explains the gene), ``unexplained`` (log2 of observed over
+        expected in the tenth of the spots with the highest misfit, relative to the others) and ``rank`` by it, from
+        1. None with least squares.
     provenance : dict of str to dict of str to str
         "inputs": a fingerprint each of spots, coordinates, sections and reference, by content; "versions": of Python
         and of the packages that computed.
@@ -282,7 +291,8 @@ class Result(Saved):
     genes: pd.Index
     graph: Graph | None = None
     standard_errors: pd.DataFrame | None = None
-    fit: pd.Series | None = None
+    q_values: pd.DataFrame | None = None
+    fit: pd.DataFrame | None = None
     gene_fit: pd.DataFrame | None = None
     provenance: dict[str, dict[str, str]] = field(default_factory=dict)
 

@@ -8,6 +8,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from .errors import DataWarning
 from .original_draws import OriginalDraws, check_draws
 from .parallel import Workers, hold_workers
 from .parcels import CellWeights, Inputs, Reference, Result, SpotSource, Strengths
-from .procedures import in_pieces, original, passes, provenance, strengths
+from .procedures import in_pieces, missing, original, passes, provenance, strengths, uncertainty
 from .settings import Settings
 from .stages import aggregate, attention, graph, reference, refine_cells
 from .stages.inputs import read_inputs
@@ -133,6 +134,8 @@ def run(
         Called once all is solved, with what is known of the types, the abundances (n_used, n_types) and the spots
         used, (n_used,): for those who score a fit.
     """
+    if settings.unknown:
+        missing.check_names(inputs.types)
     clock = Clock(settings.progress, reading)
     if settings.objective == "original":
         return original.run_original(inputs, settings, draws, clock)
@@ -155,11 +158,17 @@ def run(
             places = graph.link_spots(coordinates, sections, settings.k_neighbors, keys, workers)
             pieces.link(places)
         with clock.stage("first fit"):
-            if known.platform == "joint":
-                known = passes.fit_platform(pieces, known, coordinates, sections, keys, workers)
-            known, abundances = passes.first_fit(
-                pieces, known, settings.loss, settings.lambda_ridge, keys, workers
-            )
+
+            def start(known: Reference) -> tuple[Reference, np.ndarray]:
+                if known.platform == "joint":
+                    known = passes.fit_platform(pieces, known, coordinates, sections, keys, workers)
+                return passes.first_fit(pieces, known, settings.loss, settings.lambda_ridge, keys, workers)
+
+            known, abundances = start(known)
+            if settings.unknown:
+                profiles = missing.add_unknown(pieces, profiles, known, abundances, keys)
+                inputs = replace(inputs, types=(*inputs.types, missing.UNKNOWN))
+                known, abundances = start(reference.fit_reference(profiles, kept, gene_totals, settings.platform))
         with clock.stage("tuning"):
             if settings.lambda_spatial == 0 or not len(places.indices):
                 chosen = Strengths(0.0, settings.phi, False)
@@ -185,14 +194,21 @@ def run(
             settings.abundance == "auto" and known.platform_log2_sd < reference.STRONG_PLATFORM
         )
         content = known.mrna_content if by_cell else None
-        fit = errors = None
+        fit = errors = present = None
         with clock.stage("fit"):
             roughness = attention.measure_roughness(places, abundances, workers)
             if settings.loss == "poisson":
-                fit = pieces.measure_fit(known, abundances)
+                fit, misfit = missing.measure_fit(pieces, known, abundances, keys)
         if settings.standard_errors:
             with clock.stage("standard errors"):
-                errors = pieces.estimate_errors(abundances, links, strength, settings.lambda_ridge, content)
+                errors = pieces.estimate_errors(
+                    fit.dispersion, abundances, links, strength, settings.lambda_ridge, content
+                )
+        if settings.detection:
+            with clock.stage("detection"):
+                present = uncertainty.to_q_values(pieces.weigh_absence(
+                    fit.dispersion, abundances, links, strength, chosen.phi, settings.lambda_ridge
+                ))  # fmt: skip
         cells = None
         if settings.cell_level:
             turns = 2 if strength > 0 else 1
@@ -216,6 +232,11 @@ def run(
             f"{'cells' if by_cell else 'mrna'!r}): set both, and compare."
         )
         warnings.warn(notes[-1], DataWarning, stacklevel=3)
+    if fit is not None:
+        note = missing.warn_of(misfit, inputs.genes[kept], pieces.totals)
+        if note and not settings.unknown:
+            notes.append(note)
+            warnings.warn(note, DataWarning, stacklevel=3)
     names, types, genes = pd.Index(inputs.spot_names), pd.Index(inputs.types), pd.Index(inputs.genes[kept])
 
     def by_spot(values: np.ndarray, columns: Any) -> pd.DataFrame:
@@ -247,10 +268,14 @@ def run(
         genes=genes,
         graph=links,
         standard_errors=None if errors is None else by_spot(errors, types),
-        fit=None if fit is None else by_spot(fit.deviances[:, None], ["deviance"])["deviance"],
-        gene_fit=None if fit is None else pd.DataFrame(
-            {"observed": fit.observed, "expected": fit.expected, "dispersion": fit.dispersion}, index=genes
+        q_values=None if present is None else by_spot(present, types),
+        fit=None if fit is None else by_spot(
+            np.column_stack([fit.deviances, misfit.scores, misfit.q_values]), ["deviance", "misfit", "q_value"]
         ),
+        gene_fit=None if fit is None else pd.DataFrame({
+            "observed": fit.observed, "expected": fit.expected, "dispersion": fit.dispersion,
+            "unexplained": misfit.genes, "rank": missing.to_ranks(misfit.genes),
+        }, index=genes),
         provenance=provenance.trace(inputs, profiles, pieces.totals, gene_totals),
     )  # fmt: skip
 

@@ -14,6 +14,7 @@ PLATFORMS = ("auto", "pooled", "joint", "none")
 ABUNDANCES = ("auto", "cells", "mrna")
 DEVICES = ("auto", "cpu", "cuda")
 DTYPES = ("float32", "float64")
+POISSON_ALONE = ("standard_errors", "detection", "unknown")
 MOST, MOST_WHOLE = 1e12, 2**62  # beyond these working numbers overflow
 
 
@@ -55,8 +56,13 @@ class Settings:
     max_cells_per_spot : int >= 1
         Reference cells that a spot keeps at most.
     standard_errors : bool
-        Give a standard error for every proportion above 0 (Poisson loss alone). With the cell level too they are
-        those of the type level.
+        Give a standard error for every proportion (Poisson loss alone). With the cell level too they are those of
+        the type level.
+    detection : bool
+        Give a q-value for the presence of every type in every spot (Poisson loss alone), at the type level.
+    unknown : bool
+        Add one type, "unknown", whose profile is estimated from what the reference leaves unexplained (Poisson loss
+        and type level alone).
     min_shared_genes : int >= 2
         Fewer shared genes are refused.
     min_cells_per_type : int >= 1
@@ -104,6 +110,8 @@ class Settings:
     cell_level: bool = False
     max_cells_per_spot: int = 200
     standard_errors: bool = False
+    detection: bool = False
+    unknown: bool = False
     min_shared_genes: int = 10
     min_cells_per_type: int = 1
     exclude_types: tuple[str, ...] = ()
@@ -161,11 +169,15 @@ class Settings:
         dtype = getattr(self.dtype, "__name__", None) or str(self.dtype)
         object.__setattr__(self, "dtype", dtype)
         choice("dtype", DTYPES)
-        for name in ("attention", "tune", "cell_level", "standard_errors", "check_counts", "progress"):
+        for name in ("attention", "tune", "cell_level", "check_counts", "progress", *POISSON_ALONE):
             switch(name)
-        if self.standard_errors is True and self.loss == "gaussian":
-            rule = "`standard_errors` must be False with loss='gaussian'; got True."
-            faults.append(DataError(f"{rule} standard_errors needs the Poisson loss."))
+        for name in POISSON_ALONE:
+            if getattr(self, name) is True and self.loss == "gaussian":
+                rule = f"`{name}` must be False with loss='gaussian'; got True."
+                faults.append(DataError(f"{rule} {name} needs the Poisson loss."))
+        if self.unknown is True and self.cell_level is True:
+            rule = "`unknown` must be False with cell_level=True; got True."
+            faults.append(DataError(f"{rule} An unknown type has no cells: set cell_level=False."))
         if self.objective == "original":
             faults += self._unknown_to_the_original()
         if self.n_jobs is not None:
@@ -186,6 +198,7 @@ class Settings:
         """Settings that the original program has nothing for, where they are not left at their defaults."""
         usual = {
             "loss": "poisson", "platform": "auto", "abundance": "auto", "attention": True, "standard_errors": False,
+            "detection": False, "unknown": False,
         }  # fmt: skip
         faults = [
             DataError(

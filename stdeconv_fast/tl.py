@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from .parcels import Result, SpotSource
     from .studies.search import Tuning
 
+FIT_COLUMNS = {"deviance": "_deviance", "misfit": "_misfit", "q_value": "_misfit_q"}  # of Result.fit, in obs
 CELLS_PER_TYPE = 100  # default of max_cells_per_type here, where the cell level is asked for
 
 
@@ -86,7 +87,12 @@ def deconvolve(
             nothing can be said. It falls with depth: compare spots of like counts. Not with ``loss="gaussian"``.
         ``obsm[key_added + "_se"]``
             With ``standard_errors=True``: DataFrame, (n_spots, n_types), standard errors of the proportions at the
-            type level; NaN where a proportion is 0 or NaN.
+            type level; NaN where a proportion is NaN.
+        ``obs[key_added + "_misfit"]``, ``obs[key_added + "_misfit_q"]``
+            How far a spot is along the gene programme that the reference explains worst, against spots of like depth,
+            and the q-value of that: high and low where the reference lacks a type. Not with ``loss="gaussian"``.
+        ``obsm[key_added + "_q"]``
+            With ``detection=True``: DataFrame, (n_spots, n_types), q-values of the presence of each type.
         ``uns[key_added + "_params"]``
             ``call`` and ``settings`` (the keywords that repeat the run), the smoothing chosen, diagnostics, seconds.
         ``obsm[key_added + "_cells"]``, ``uns[key_added + "_cells"]``
@@ -202,7 +208,7 @@ def _check(adata_st: Any, adata_sc: Any, call: dict[str, Any]) -> None:
         raise DataError(f"`key_added` must be a name without '/', which h5ad files cannot hold; got {key!r}.")
     if key == call["spatial_key"]:
         raise DataError(f"`key_added` must not be the key of the coordinates; got {key!r} for both.")
-    written = [key + ending for ending in ("_dominant", "_status", "_deviance")]
+    written = [key + ending for ending in ("_dominant", "_status", *FIT_COLUMNS.values())]
     if call["sample_key"] in written:
         raise DataError(f"`key_added` must leave the column of the sections as it is; got {call['sample_key']!r}.")
     built = isinstance(adata_sc, BuiltReference)
@@ -235,13 +241,15 @@ def _write(adata: AnnData, key: str, result: Result, call: dict[str, Any]) -> No
     adata.uns[key + "_params"] = _params(result, call)
     for slot in (adata.obsm, adata.uns):  # of an earlier run
         slot.pop(key + "_cells", None)
-    adata.obsm.pop(key + "_se", None)
-    if result.standard_errors is not None:
-        adata.obsm[key + "_se"] = result.standard_errors.set_axis(shares.index, axis=0).set_axis(columns, axis=1)
-    if result.fit is not None:
-        adata.obs[key + "_deviance"] = result.fit.to_numpy()
-    elif key + "_deviance" in adata.obs:
-        del adata.obs[key + "_deviance"]
+    for ending, table in (("_se", result.standard_errors), ("_q", result.q_values)):
+        adata.obsm.pop(key + ending, None)
+        if table is not None:
+            adata.obsm[key + ending] = table.set_axis(shares.index, axis=0).set_axis(columns, axis=1)
+    for column, ending in FIT_COLUMNS.items():
+        if result.fit is not None:
+            adata.obs[key + ending] = result.fit[column].to_numpy()
+        elif key + ending in adata.obs:
+            del adata.obs[key + ending]
     if result.cell_weights is not None:
         adata.obsm[key + "_cells"] = result.cell_weights
         adata.uns[key + "_cells"] = {

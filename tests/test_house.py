@@ -51,7 +51,7 @@ FLOORS = {
         *(
             f"kernels.cpu.{name}"
             for name in (
-                "attention", "cells", "counts", "fits", "laplacian", "least_squares", "neighbours", "spots",
+                "attention", "cells", "counts", "fits", "laplacian", "least_squares", "neighbours", "presence", "spots",
             )
         ),
     ),

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 KEY = "stdeconv"
 WRITTEN = {
-    "obs": [f"{KEY}_dominant", f"{KEY}_status", f"{KEY}_deviance"],
-    "obsm": [KEY, f"{KEY}_se", f"{KEY}_cells"],
+    "obs": [f"{KEY}_dominant", f"{KEY}_status", f"{KEY}_deviance", f"{KEY}_misfit", f"{KEY}_misfit_q"],
+    "obsm": [KEY, f"{KEY}_se", f"{KEY}_q", f"{KEY}_cells"],
     "uns": [f"{KEY}_params", f"{KEY}_cells"],
 }
 CSV_ROWS = 100_000  # of a table that are turned into text at once
@@ -78,7 +78,9 @@ def run(
     Both hold raw counts. REFERENCE is an h5ad file, a zarr folder or a saved built reference. SPATIAL is an h5ad file,
     a zarr folder or a folder of such (tiles of one tissue); it is read by blocks and never held whole. OUT gets what
     SPATIAL holds and obsm["stdeconv"] (spots by types), obs["stdeconv_dominant"], obs["stdeconv_status"],
-    obs["stdeconv_deviance"] and uns["stdeconv_params"]; with --set standard_errors=true also obsm["stdeconv_se"].
+    obs["stdeconv_deviance"], obs["stdeconv_misfit"] (high where a type is missing from the reference) and
+    uns["stdeconv_params"]; with --set standard_errors=true also obsm["stdeconv_se"], with --set detection=true
+    obsm["stdeconv_q"] (q-values of presence).
     """
     from ..settings import Settings
 

@@ -69,15 +69,27 @@ class Whole:
             few,
         )
 
-    def measure_fit(self, known: Reference, abundances: np.ndarray) -> uncertainty.Fit:
+    def measure_fit(
+        self, known: Reference, abundances: np.ndarray, direction: uncertainty.Direction
+    ) -> uncertainty.Fit:
         """See `uncertainty.measure_fit`."""
-        return uncertainty.measure_fit(self.problem, known, abundances, self._workers)
+        return uncertainty.measure_fit(self.problem, known, abundances, direction, self._workers)
 
     def estimate_errors(
-        self, abundances: np.ndarray, links: Graph, lambda_spatial: float, lambda_ridge: float,
-        mrna_content: np.ndarray | None,
+        self, dispersion: np.ndarray, abundances: np.ndarray, links: Graph, lambda_spatial: float,
+        lambda_ridge: float, mrna_content: np.ndarray | None,
     ) -> np.ndarray:  # fmt: skip
         """See `uncertainty.estimate_errors`."""
         return uncertainty.estimate_errors(
-            self.problem, abundances, links, lambda_spatial, lambda_ridge, mrna_content, self._workers
+            self.problem, dispersion, abundances, links, lambda_spatial, lambda_ridge, mrna_content, self._workers
+        )
+
+    def weigh_absence(
+        self, dispersion: np.ndarray, abundances: np.ndarray, links: Graph, lambda_spatial: float, phi: float,
+        lambda_ridge: float,
+    ) -> np.ndarray:  # fmt: skip
+        """See `uncertainty.weigh_absence`."""
+        pulls = uncertainty.pull(abundances, links, lambda_spatial, phi)
+        return uncertainty.weigh_absence(
+            self.problem, dispersion, abundances, links.degrees, pulls, lambda_spatial, lambda_ridge, self._workers
         )

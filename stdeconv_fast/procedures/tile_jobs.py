@@ -295,22 +295,36 @@ def settle_tile(
     return {"abundances": abundances[:n_own], "owed": owed[:n_own], "relax": relax}
 
 
-def fit_tile(posed: Posed, tile: int, abundances: np.ndarray) -> Arrays:
+def fit_tile(posed: Posed, tile: int, abundances: np.ndarray, direction: uncertainty.Direction) -> Arrays:
     """How the counts of a tile compare with what is expected; see `uncertainty.Fit`."""
     with hold_workers(1) as workers:
-        fit = uncertainty.measure_fit(pose_tile(posed, tile), read_reference(posed), np.array(abundances), workers)
+        problem, known = pose_tile(posed, tile), read_reference(posed)
+        fit = uncertainty.measure_fit(problem, known, np.array(abundances), direction, workers)
     return vars(fit)
 
 
 def errors_tile(
     posed: Posed, tile: int, abundances: np.ndarray, degrees: np.ndarray, lambda_spatial: float, lambda_ridge: float,
-    mrna_content: np.ndarray | None,
+    mrna_content: np.ndarray | None, dispersion: np.ndarray,
 ) -> Arrays:  # fmt: skip
     """Standard errors of the proportions in a tile; see `uncertainty.estimate_errors`."""
     with hold_workers(1) as workers:
         problem = pose_tile(posed, tile)
         links = replace(graph.no_neighbours(len(degrees)), degrees=np.array(degrees))
         errors = uncertainty.estimate_errors(
-            problem, np.array(abundances), links, lambda_spatial, lambda_ridge, mrna_content, workers
+            problem, dispersion, np.array(abundances), links, lambda_spatial, lambda_ridge, mrna_content, workers
         )
     return {"errors": errors}
+
+
+def absence_tile(
+    posed: Posed, tile: int, abundances: np.ndarray, degrees: np.ndarray, pulls: np.ndarray, lambda_spatial: float,
+    lambda_ridge: float, dispersion: np.ndarray,
+) -> Arrays:  # fmt: skip
+    """Likelihood ratios against the absence of types in a tile; see `uncertainty.weigh_absence`."""
+    with hold_workers(1) as workers:
+        statistics = uncertainty.weigh_absence(
+            pose_tile(posed, tile), dispersion, np.array(abundances), np.array(degrees), np.array(pulls),
+            lambda_spatial, lambda_ridge, workers,
+        )  # fmt: skip
+    return {"absence": statistics}

@@ -343,31 +343,48 @@ class Tiled:
         still = np.zeros(self.n_spots, dtype=bool)
         solve_types.owe_moves(across, moves, still, *strengths, 1.0, owed, ALONE)
 
-    def measure_fit(self, known: Reference, abundances: np.ndarray) -> uncertainty.Fit:
+    def measure_fit(
+        self, known: Reference, abundances: np.ndarray, direction: uncertainty.Direction
+    ) -> uncertainty.Fit:
         """See `uncertainty.measure_fit`; `known` is what was posed."""
 
         def arguments(tile: int) -> tuple:
-            return self._posed, tile, abundances[self._rows[tile]]
+            return self._posed, tile, abundances[self._rows[tile]], direction
 
-        deviances, sums = np.empty(self.n_spots), np.zeros((3, self.n_genes))
-        for rows, found in self._each("fit", tile_jobs.fit_tile, arguments, abundances):
-            deviances[rows] = found["deviances"]
+        deviances, misfits = np.empty(self.n_spots), np.empty(self.n_spots)
+        sums = np.zeros((3, self.n_genes))
+        for rows, found in self._each("fit", tile_jobs.fit_tile, arguments, abundances, *vars(direction).values()):
+            deviances[rows], misfits[rows] = found["deviances"], found["misfits"]
             sums += found["observed"], found["expected"], found["dispersion"] * len(rows)
-        return uncertainty.Fit(deviances, sums[0], sums[1], sums[2] / self.n_spots)
+        return uncertainty.Fit(deviances, sums[0], sums[1], sums[2] / self.n_spots, misfits)
 
     def estimate_errors(
-        self, abundances: np.ndarray, links: Graph, lambda_spatial: float, lambda_ridge: float,
-        mrna_content: np.ndarray | None,
+        self, dispersion: np.ndarray, abundances: np.ndarray, links: Graph, lambda_spatial: float,
+        lambda_ridge: float, mrna_content: np.ndarray | None,
     ) -> np.ndarray:  # fmt: skip
         """See `uncertainty.estimate_errors`."""
-        numbers = (float(lambda_spatial), float(lambda_ridge), mrna_content)
+        numbers = (float(lambda_spatial), float(lambda_ridge), mrna_content, dispersion)
+        return self._by_spot("errors", tile_jobs.errors_tile, (abundances, links.degrees), numbers)
+
+    def weigh_absence(
+        self, dispersion: np.ndarray, abundances: np.ndarray, links: Graph, lambda_spatial: float, phi: float,
+        lambda_ridge: float,
+    ) -> np.ndarray:  # fmt: skip
+        """See `uncertainty.weigh_absence`."""
+        pulls = uncertainty.pull(abundances, links, lambda_spatial, phi)
+        numbers = (float(lambda_spatial), float(lambda_ridge), dispersion)
+        return self._by_spot("absence", tile_jobs.absence_tile, (abundances, links.degrees, pulls), numbers)
+
+    def _by_spot(
+        self, name: str, job: Callable[..., Any], by_spot: tuple[np.ndarray, ...], more: tuple
+    ) -> np.ndarray:
+        """What a job says of each spot under its name, from arrays over the spots and what all tiles share."""
 
         def arguments(tile: int) -> tuple:
-            rows = self._rows[tile]
-            return self._posed, tile, abundances[rows], links.degrees[rows], *numbers
+            return self._posed, tile, *(values[self._rows[tile]] for values in by_spot), *more
 
-        rounds = self._each("errors", tile_jobs.errors_tile, arguments, abundances, links.degrees, *numbers)
-        return self._lay_out((rows, found["errors"]) for rows, found in rounds)
+        rounds = self._each(name, job, arguments, *by_spot, *more)
+        return self._lay_out((rows, found[name]) for rows, found in rounds)
 
 
 def _find_pieces(ranges: list[tuple[int, int]], tiles: np.ndarray, lengths: np.ndarray) -> np.ndarray:

@@ -185,6 +185,14 @@ def lay_floor(profiles: np.ndarray) -> np.ndarray:
     return (1 - FLOOR) * profiles + FLOOR * profiles.mean(axis=0)
 
 
+def undo_platform(reference: Reference) -> np.ndarray:
+    """Profiles as the reference cells have them, (n_types, n_genes): without gene factors, the floor laid anew."""
+    profiles = reference.profiles
+    bare = (profiles - FLOOR * profiles.mean(axis=0)) / (1 - FLOOR) / reference.gene_factors
+    bare = np.maximum(bare, 0.0)  # rounding
+    return lay_floor(bare / max(float(bare.sum(axis=1).mean()), 1e-300))
+
+
 def follow_blocks(reference: Reference, block_totals: np.ndarray, expected: np.ndarray) -> Reference:
     """One round of the joint platform fit: B_kg *= (Y_g + 1/2) / (sum over blocks of mu_g + 1/2).
 
