@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from . import io, pl, tl
     from .attention_regression_deconv import AttentionRegressionDeconv
-    from .errors import DataError, DataTypeError, DataWarning, DeviceError
+    from .errors import DataError, DataTypeError, DataWarning, DeviceError, MemoryLimitError
     from .io.stores import open_spots
     from .parcels import Result
     from .pipeline import deconvolve
@@ -26,6 +26,7 @@ __all__ = [
     "DataTypeError",
     "DataWarning",
     "DeviceError",
+    "MemoryLimitError",
     "Result",
     "Settings",
     "__version__",
@@ -44,6 +45,7 @@ _HOMES = {
     "DataTypeError": "errors",
     "DataWarning": "errors",
     "DeviceError": "errors",
+    "MemoryLimitError": "errors",
     "Result": "parcels",
     "Settings": "settings",
     "deconvolve": "pipeline",

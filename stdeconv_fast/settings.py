@@ -72,6 +72,9 @@ class Settings:
         Where the kernels run.
     n_jobs : int or None
         Threads; -1: all that the process may use; None: what joblib's context says, else one.
+    max_memory : float or None
+        GB (1e9 bytes) that a run may take besides its input, by an estimate made before the work; more is refused.
+        None: what is available, limits of containers included.
     progress : bool
         Show progress bars on long stages.
 
@@ -106,6 +109,7 @@ class Settings:
     seed: int = 0
     device: str = "auto"
     n_jobs: int | None = -1
+    max_memory: float | None = None
     progress: bool = True
 
     def __post_init__(self) -> None:
@@ -158,6 +162,8 @@ class Settings:
         if self.standard_errors is True and self.loss == "gaussian":
             rule = "`standard_errors` must be False with loss='gaussian'; got True."
             faults.append(DataError(f"{rule} standard_errors needs the Poisson loss."))
+        if self.max_memory is not None:
+            number("max_memory", 0)
         if self.n_jobs is not None:
             if isinstance(self.n_jobs, bool) or not isinstance(self.n_jobs, Integral):
                 faults.append(DataTypeError(f"`n_jobs` must be a whole number or None; got {self.n_jobs!r}."))

@@ -35,7 +35,7 @@ FLOORS = {
         f"stages.{name}"
         for name in ("inputs", "ingest", "reference", "graph", "attention", "solve_types", "refine_cells", "aggregate")
     ),
-    "ground": ("backend", "draws", "errors", "parallel", "parcels", "settings", "work_folder"),
+    "ground": ("backend", "draws", "errors", "memory", "parallel", "parcels", "settings", "work_folder"),
     "kernels": (
         "kernels.compile",
         *(

@@ -19,7 +19,8 @@ def reporting(command: Callable[..., None]) -> Callable[..., None]:
         from ..errors import DataError, DeviceError
 
         try:
-            command(**options)
+            with _ended_by_exception():
+                command(**options)
         except (DataError, DeviceError) as fault:
             fail(str(fault))
         except MemoryError:
@@ -32,6 +33,27 @@ def reporting(command: Callable[..., None]) -> Callable[..., None]:
             sys.exit(130)
 
     return wrapped
+
+
+@contextmanager
+def _ended_by_exception() -> Iterator[None]:
+    """Turn SIGTERM into SystemExit(143), so that what is half-written is removed; a handler of the caller stays."""
+    import signal
+    import threading
+
+    def end(number: int, frame: Any) -> None:
+        click.echo("stdeconv-fast: terminated", err=True)
+        sys.exit(128 + number)
+
+    main = threading.current_thread() is threading.main_thread()
+    if not main or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+        yield
+        return
+    signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def fail(message: str) -> None:
