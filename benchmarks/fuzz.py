@@ -201,12 +201,14 @@ def fuzz(asked: argparse.Namespace, temporary: Path) -> dict:
     child = Child(temporary / "log")
     started, number = time.perf_counter(), asked.first
     counts, bad, slowest = {"library": Counter(), "command line": Counter()}, [], (0.0, -1)
+    spent = Counter()
     child.run(asked.seed, 0, temporary / "warm", 300)  # imports and compiles
     try:
         while time.perf_counter() - started < asked.seconds:
             folder = temporary / f"case-{number}"
             found = child.run(asked.seed, number, folder, LIMIT)
             counts["command line" if number % 2 else "library"][found["outcome"]] += 1
+            spent["command line" if number % 2 else "library"] += found["seconds"]
             slowest = max(slowest, (found["seconds"], number))
             if found["outcome"] not in GOOD:
                 bad.append({"number": number, **found})
@@ -223,6 +225,7 @@ def fuzz(asked: argparse.Namespace, temporary: Path) -> dict:
         "seed": asked.seed, "first": asked.first, "inputs": number - asked.first,
         "seconds": round(time.perf_counter() - started, 1),
         "outcomes": {face: dict(found.most_common()) for face, found in counts.items()},
+        "seconds_by_face": {face: round(seconds, 1) for face, seconds in spent.items()},
         "slowest_seconds": round(slowest[0], 2), "slowest": slowest[1], "machine": machine(), "bad": bad,
     }  # fmt: skip
 

@@ -36,7 +36,7 @@ VALUES: tuple[Any, ...] = (
     "", "csr_matrix", "csc_matrix", "array", "dataframe", "dict", "string-array", "categorical", "null", "raw", "anndata",
     "nonsense", 0, -1, 1.5, [1, 2], [10**9, 10**9], [-1, 5], ["a", "a"], b"\xff", "0.1.0", "9.9.9", True,
 )  # fmt: skip
-probe.LIMIT = 3.0  # seconds: these files are small, and many hold HDF5 up for ever
+probe.LIMIT = 1.5  # seconds: these files are small, and many hold HDF5 up for ever
 
 
 @cache

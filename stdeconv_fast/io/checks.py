@@ -13,7 +13,7 @@ import pandas as pd
 
 from ..errors import DataError, DataTypeError
 from .atomic import check_folder, check_writable
-from .disk import Node, is_group, is_hdf5, is_zarr, opened
+from .disk import Node, is_group, is_hdf5, is_zarr, opened, reading
 from .stores import SpotStore
 
 COUNTS = ("X", "layers", "raw", "raw.X", "raw.var", "raw.varm", "raw.cat", "obsp", "varp")
@@ -125,7 +125,7 @@ def _bytes_of(store: SpotStore, to_hdf5: bool, skip: Collection[str]) -> int:
             files = [file for part in folders for file in (part.rglob("*") if part.is_dir() else [part])]
             total += sum(file.stat().st_size for file in files if file.is_file())
             continue
-        with opened(tile.path) as root:
+        with opened(tile.path) as root, reading("spatial", tile.path):  # links to nowhere, or back
             total += sum(_stored(root[name]) for name in root if name not in skip)
     return total
 

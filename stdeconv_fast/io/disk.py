@@ -110,6 +110,8 @@ def refuse_pickles(path: Path, name: str = "`spatial`") -> None:
         seen.add(folder)
         with reading(name.strip("`"), path):
             for entry in os.scandir(folder):
+                if entry.is_symlink() and Path(os.path.realpath(entry)) in (folder, *folder.parents):
+                    raise DataError(f"{name} must hold no links that lead back; got one in '{entry.path}'. Remove it.")
                 if entry.is_dir():
                     waiting.append(Path(entry.path))
                 elif entry.name in METADATA and _names_pickle(json.loads(Path(entry.path).read_bytes())):

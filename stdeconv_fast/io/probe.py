@@ -48,11 +48,14 @@ def probe(path: Path, name: str) -> None:
         warnings.simplefilter("ignore")  # of a fork beside other threads: the child runs HDF5 and nothing else
         child = os.fork()
     if child == 0:
+        code = 0  # an error is one that the parent meets, too
         try:
             faulthandler.disable()
             _look(path)
+        except _LoopError:
+            code = 1
         finally:
-            os._exit(0)  # an error is one that the parent meets, too
+            os._exit(code)
     status, deadline = None, time.monotonic() + LIMIT
     try:
         while status is None and time.monotonic() < deadline:
@@ -63,6 +66,10 @@ def probe(path: Path, name: str) -> None:
         if status is None:
             os.kill(child, signal.SIGKILL)
             os.waitpid(child, 0)
+    if status is not None and os.WIFEXITED(status) and os.WEXITSTATUS(status):
+        raise DataError(
+            f"{name} must hold no links that lead back to where they come from; got one in '{path}'. Make it anew."
+        )
     if status is None or os.WIFSIGNALED(status):
         what = f"no end after {LIMIT:g} s" if status is None else "a crash"
         raise DataError(
@@ -70,22 +77,29 @@ def probe(path: Path, name: str) -> None:
         )
 
 
+class _LoopError(Exception):
+    """A link leads back to where it comes from."""
+
+
 def _look(path: Path) -> None:
     import h5py
 
+    def look_at(node: Node, above: tuple) -> None:
+        for value in node.attrs.values():
+            str(value)
+        place = h5py.h5o.get_info(node.id)
+        key = (place.fileno, place.addr)
+        if key in above:
+            raise _LoopError
+        if is_group(node):
+            for name in node:
+                try:
+                    child = node[name]
+                except Exception:  # a link to nowhere, a damaged node: not met by those who do not ask for it
+                    continue
+                look_at(child, (*above, key))
+        elif node.dtype.kind == "O" and node.size:
+            node[tuple(0 for _ in node.shape)], node[tuple(-1 for _ in node.shape)]
+
     with h5py.File(path, "r") as root:
-        _look_at(root, 0)
-
-
-def _look_at(node: Node, depth: int) -> None:
-    for value in node.attrs.values():
-        str(value)
-    if is_group(node) and depth < 12:  # a link may lead back to where it comes from
-        for name in node:
-            try:
-                child = node[name]
-            except Exception:  # a link to nowhere, a damaged node: not met by those who do not ask for it
-                continue
-            _look_at(child, depth + 1)
-    elif not is_group(node) and node.dtype.kind == "O" and node.size:
-        node[tuple(0 for _ in node.shape)], node[tuple(-1 for _ in node.shape)]
+        look_at(root, ())

@@ -358,12 +358,13 @@ class Tiled:
     ) -> np.ndarray:  # fmt: skip
         """See `uncertainty.estimate_errors`."""
         numbers = (float(lambda_spatial), float(lambda_ridge), mrna_content)
+        degrees = links.degrees if lambda_spatial > 0 else np.zeros(self.n_spots)  # without smoothing none were made
 
         def arguments(tile: int) -> tuple:
             rows = self._rows[tile]
-            return self._posed, tile, abundances[rows], links.degrees[rows], *numbers
+            return self._posed, tile, abundances[rows], degrees[rows], *numbers
 
-        rounds = self._each("errors", tile_jobs.errors_tile, arguments, abundances, links.degrees, *numbers)
+        rounds = self._each("errors", tile_jobs.errors_tile, arguments, abundances, degrees, *numbers)
         return self._lay_out((rows, found["errors"]) for rows, found in rounds)
 
 
