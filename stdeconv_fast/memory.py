@@ -132,7 +132,8 @@ def _group_folders() -> list[tuple[Path, str, str, str]]:
             if kinds == "":
                 top, names = CGROUPS, ("memory.max", "memory.current", "inactive_file")
             elif "memory" in kinds.split(","):
-                top, names = CGROUPS / "memory", ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+                top = CGROUPS / "memory"
+                names = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
             else:
                 continue
             inner = Path(path.strip("/"))

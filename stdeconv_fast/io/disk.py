@@ -108,8 +108,8 @@ def refuse_pickles(path: Path, name: str = "`spatial`") -> None:
         if folder in seen:  # links may lead back
             continue
         seen.add(folder)
-        with reading(name.strip("`"), path):
-            for entry in os.scandir(folder):
+        with reading(name.strip("`"), path), os.scandir(folder) as entries:
+            for entry in entries:
                 if entry.is_symlink() and Path(os.path.realpath(entry)) in (folder, *folder.parents):
                     raise DataError(f"{name} must hold no links that lead back; got one in '{entry.path}'. Remove it.")
                 if entry.is_dir():
