@@ -25,7 +25,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.processes import machine
+from benchmarks.processes import machine  # noqa: E402
 
 COMMAND = [sys.executable, "-m", "stdeconv_fast.cli", "run"]
 NOBODY = 65534
@@ -43,7 +43,9 @@ def problem(folder):
     st, sc = ad.read_h5ad(folder + "/st.h5ad"), ad.read_h5ad(folder + "/sc.h5ad")
     def run(dtype=np.float32, index=np.int32, **more):
         X = st.X.astype(dtype); X.indices, X.indptr = X.indices.astype(index), X.indptr.astype(index)
-        return sd.deconvolve(X, sc.X, st.obsm["spatial"], list(sc.obs["celltype"]), progress=False, n_jobs=2, **more).proportions.to_numpy()
+        types = list(sc.obs["celltype"])
+        found = sd.deconvolve(X, sc.X, st.obsm["spatial"], types, progress=False, n_jobs=2, **more)
+        return found.proportions.to_numpy()
     return run
 """
 MEASURE = """
@@ -64,7 +66,8 @@ def status(key):
 said = []
 kept = pipeline.demand_room
 pipeline.demand_room = lambda needed, most: said.append(needed)
-given = sparse.load_npz(folder + "/st.npz"), sparse.load_npz(folder + "/sc.npz"), np.load(folder + "/xy.npy"), np.load(folder + "/types.npy")
+given = [sparse.load_npz(folder + f"/{name}.npz") for name in ("st", "sc")]
+given += [np.load(folder + f"/{name}.npy") for name in ("xy", "types")]
 open("/proc/self/clear_refs", "w").write("5")
 before = status("VmRSS")
 sd.deconvolve(*given, progress=False, n_jobs=2, **extra)
@@ -145,7 +148,9 @@ NO_MOUNT: Outcome = (None, "skipped: mounting a small disk needs root")
 def memory_set(bench: Bench) -> Outcome:
     """More than max_memory."""
     room = bench.room("memory")
-    return refused(bench.call(room / "o.h5ad", "--set", "max_memory=0.002"), room, "must fit into memory; it needs about")
+    return refused(
+        bench.call(room / "o.h5ad", "--set", "max_memory=0.002"), room, "must fit into memory; it needs about"
+    )
 
 
 def memory_address_space(bench: Bench) -> Outcome:
@@ -187,7 +192,8 @@ def memory_estimate(bench: Bench) -> Outcome:
             return False, done.stderr[-250:]
         estimate, peak = json.loads(done.stdout)
         good &= 0.9 * peak <= estimate <= 2 * peak
-        told.append(f"{case[0]:,} spots, {case[2]} types, {case[3]} counts{', least squares' if case[4] else ''}: {estimate:.0f} MB estimated, {peak:.0f} MB measured")
+        words = f"{case[0]:,} spots, {case[2]} types, {case[3]} counts{', least squares' if case[4] else ''}"
+        told.append(f"{words}: {estimate:.0f} MB estimated, {peak:.0f} MB measured")
     return good, "; ".join(told)
 
 
@@ -304,8 +310,8 @@ def killed_and_resumed(bench: Bench) -> Outcome:
     bench.call(room / "whole.h5ad", "--tiles", 4)
     for _ in range(30):
         process = subprocess.Popen(
-            bench.arguments(room / "o.h5ad", "--tiles", 4, "--work", room / "work", "--resume"), env=bench.environment(),
-            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            bench.arguments(room / "o.h5ad", "--tiles", 4, "--work", room / "work", "--resume"),
+            env=bench.environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )  # fmt: skip
         try:
             code = process.wait(rng.uniform(1.0, 4.0) if kills < 5 else 300)
@@ -320,7 +326,9 @@ def killed_and_resumed(bench: Bench) -> Outcome:
     )
     same = bench.python(code_same, room / "whole.h5ad", room / "o.h5ad").stdout.strip()
     left = sorted(path.name for path in room.iterdir() if path.name not in ("o.h5ad", "whole.h5ad"))
-    return same == "True" and all(name.startswith(".") for name in left), f"{kills} kills; same bits: {same}; left {left or 'nothing'}"
+    return same == "True" and all(
+        name.startswith(".") for name in left
+    ), f"{kills} kills; same bits: {same}; left {left or 'nothing'}"
 
 
 def killed_worker(bench: Bench) -> Outcome:
@@ -331,7 +339,8 @@ def killed_worker(bench: Bench) -> Outcome:
         "def kill():\n"
         "    while not killed:\n"
         "        time.sleep(0.02)\n"
-        "        for pid in ' '.join(open(f'/proc/self/task/{t}/children').read() for t in os.listdir('/proc/self/task')).split():\n"
+        "        tasks = [f'/proc/self/task/{task}/children' for task in os.listdir('/proc/self/task')]\n"
+        "        for pid in ' '.join(open(task).read() for task in tasks).split():\n"
         "            try: words = open(f'/proc/{pid}/cmdline').read()\n"
         "            except OSError: continue\n"
         "            if 'LokyProcess' in words:\n"
@@ -443,7 +452,8 @@ def forked(bench: Bench) -> Outcome:
         "def child(pipe): pipe.send(np.array_equal(alone, run()))\n"
         "def one():\n"
         "    here, there = fork.Pipe(); process = fork.Process(target=child, args=(there,)); process.start()\n"
-        "    good = here.recv() if here.poll(120) else 'hang'; process.kill() if good == 'hang' else process.join(); return good\n"
+        "    good = here.recv() if here.poll(120) else 'hang'\n"
+        "    process.kill() if good == 'hang' else process.join(); return good\n"
         "after = [one(), one()]\n"
         "busy = threading.Thread(target=lambda: [run() for _ in range(6)]); busy.start()\n"
         "during = [one(), one()]; busy.join(); print(after, during, np.array_equal(alone, run()))\n"

@@ -24,24 +24,77 @@ from stdeconv_fast.io.disk import opened
 from stdeconv_fast.tissue import simulate
 
 ODD_TEXTS = (
-    "", " ", "=", "phi", "phi=", "phi=0.5", "phi=nan", "phi=1e999", "n_iter=2", "n_iter=1e3", "n_iter=99999999999999999999",
-    "k_neighbors=3", "k_neighbors=-3", "loss=gaussian", "loss=ä", "tune=no", "tune=\x00", "exclude_types=,", "cell_level=1",
-    "exclude_types=type0", "exclude_types=type0,type1,type2", "standard_errors=yes", "min_shared_genes=1000", "dtype=float64",
-    "dtype=f8", "platform=joint", "abundance=cells", "min_cells_per_type=7", "lambda_spatial=1e300", "lambda_ridge=0",
-    "check_counts=false", "__class__=1", "seed=1", "max_cells_per_spot=1", "k_neighbors=1_0", "phi=0x1", "phi=٣",
-)  # fmt: skip
+    "",
+    " ",
+    "=",
+    "phi",
+    "phi=",
+    "phi=0.5",
+    "phi=nan",
+    "phi=1e999",
+    "n_iter=2",
+    "n_iter=1e3",
+    "n_iter=99999999999999999999",
+    "k_neighbors=3",
+    "k_neighbors=-3",
+    "loss=gaussian",
+    "loss=ä",
+    "tune=no",
+    "tune=\x00",
+    "exclude_types=,",
+    "cell_level=1",
+    "exclude_types=type0",
+    "exclude_types=type0,type1,type2",
+    "standard_errors=yes",
+    "min_shared_genes=1000",
+    "dtype=float64",
+    "dtype=f8",
+    "platform=joint",
+    "abundance=cells",
+    "min_cells_per_type=7",
+    "lambda_spatial=1e300",
+    "lambda_ridge=0",
+    "check_counts=false",
+    "__class__=1",
+    "seed=1",
+    "max_cells_per_spot=1",
+    "k_neighbors=1_0",
+    "phi=0x1",
+    "phi=٣",
+)
 ODD_NUMBERS = (np.nan, np.inf, -1, -(10**9), 1e13, 1e30, 0.5, 2**31, 70_000)
 SCALARS = ("shape", "encoding-type", "encoding-version", "_index", "column-order", "h5sparse_format", "ordered", "odd")
 VALUES: tuple[Any, ...] = (
-    "", "csr_matrix", "csc_matrix", "array", "dataframe", "dict", "string-array", "categorical", "null", "raw", "anndata",
-    "nonsense", 0, -1, 1.5, [1, 2], [10**9, 10**9], [-1, 5], ["a", "a"], b"\xff", "0.1.0", "9.9.9", True,
-)  # fmt: skip
+    "",
+    "csr_matrix",
+    "csc_matrix",
+    "array",
+    "dataframe",
+    "dict",
+    "string-array",
+    "categorical",
+    "null",
+    "raw",
+    "anndata",
+    "nonsense",
+    0,
+    -1,
+    1.5,
+    [1, 2],
+    [10**9, 10**9],
+    [-1, 5],
+    ["a", "a"],
+    b"\xff",
+    "0.1.0",
+    "9.9.9",
+    True,
+)
 probe.LIMIT = 1.5  # seconds: these files are small, and many hold HDF5 up for ever
 
 
 @cache
 def sound(kind: str) -> Path:
-    """A sound spatial file or folder, made once in a process: csr, dense, columns, zarr, zarr2, tiles; or a reference."""
+    """A sound spatial file or folder (csr, dense, columns, zarr, tiles) or a reference, made once in a process."""
     folder = Path(tempfile.mkdtemp(prefix="fuzz-sound-"))
     spots, cells = simulate(30, 40, 3, cells_per_type=6, n_sections=2, seed=2, as_anndata=True)
     spots.layers["counts"] = spots.X.copy()
@@ -71,7 +124,15 @@ def sound(kind: str) -> Path:
 
 
 SPATIAL = ("csr", "csr", "packed", "dense", "columns", "zarr", "zarr2", "tiles")
-REFERENCE = ("reference", "reference", "reference packed", "reference dense", "reference columns", "reference zarr", "reference zarr2")
+REFERENCE = (
+    "reference",
+    "reference",
+    "reference packed",
+    "reference dense",
+    "reference columns",
+    "reference zarr",
+    "reference zarr2",
+)
 
 
 class Files:
@@ -162,10 +223,32 @@ def broken_h5(files: Files) -> None:
     with h5py.File(path, "r+") as root:
         names = _nodes(root)
         name = files.pick(names)
-        how = files.pick((
-            "delete", "attribute", "attribute", "no attribute", "group", "dataset", "dtype", "shape", "values", "values", "indices",
-            "codes", "names", "soft link", "external link", "huge", "reference", "scalar", "swap", "text", "object", "empty",
-        ))  # fmt: skip
+        how = files.pick(
+            (
+                "delete",
+                "attribute",
+                "attribute",
+                "no attribute",
+                "group",
+                "dataset",
+                "dtype",
+                "shape",
+                "values",
+                "values",
+                "indices",
+                "codes",
+                "names",
+                "soft link",
+                "external link",
+                "huge",
+                "reference",
+                "scalar",
+                "swap",
+                "text",
+                "object",
+                "empty",
+            )
+        )
         files.told.append(f"{path.name}: {how} {name}")
         node, around, last = root[name], root[name].parent, name.rpartition("/")[2]
         datasets = [other for other in names if isinstance(root[other], h5py.Dataset)]
@@ -200,7 +283,11 @@ def broken_h5(files: Files) -> None:
         elif how == "shape":
             value = root[data][()]
             files.told.append(data)
-            options = [value[:-1], np.concatenate([value, value]), value.reshape(1, *value.shape), value[:0]] if np.ndim(value) else [[1]]
+            options = (
+                [value[:-1], np.concatenate([value, value]), value.reshape(1, *value.shape), value[:0]]
+                if np.ndim(value)
+                else [[1]]
+            )
             replace(data, files.pick(options))
         elif how in ("values", "indices", "codes"):
             wanted = {"values": ("data", "spatial", "X"), "indices": ("indices", "indptr"), "codes": ("codes",)}[how]
@@ -208,7 +295,9 @@ def broken_h5(files: Files) -> None:
             value = np.array(root[data][()], dtype=np.float64 if how == "values" else None)
             files.told.append(data)
             with np.errstate(all="ignore"):
-                new = np.array(files.pick(ODD_NUMBERS if how == "values" else (-1, -2, 10**9, 100, 0))).astype(value.dtype)
+                new = np.array(files.pick(ODD_NUMBERS if how == "values" else (-1, -2, 10**9, 100, 0))).astype(
+                    value.dtype
+                )
             value.reshape(-1)[int(rng.integers(value.size))] = new
             replace(data, value)
         elif how == "names":
@@ -224,11 +313,15 @@ def broken_h5(files: Files) -> None:
             root[name] = h5py.SoftLink(files.pick((f"/{name}", "/", "/nowhere", "/obs")))
         elif how == "external link":
             del root[name]
-            root[name] = h5py.ExternalLink(files.pick((str(path), "nowhere.h5", "/etc/passwd")), files.pick(("/", name)))
+            root[name] = h5py.ExternalLink(
+                files.pick((str(path), "nowhere.h5", "/etc/passwd")), files.pick(("/", name))
+            )
         elif how == "huge":
             shape = files.pick(((10**12,), (10**6, 10**6), (30, 10**9), (10**9,)))
             del root[data]
-            root.create_dataset(data, shape=shape, dtype="f4", chunks=(1000,) * len(shape) if len(shape) == 1 else (10, 1000))
+            root.create_dataset(
+                data, shape=shape, dtype="f4", chunks=(1000,) * len(shape) if len(shape) == 1 else (10, 1000)
+            )
         elif how == "reference":
             del root[data]
             root.create_dataset(data, data=[root.ref] * 3, dtype=h5py.ref_dtype)
@@ -252,7 +345,9 @@ def broken_zarr(files: Files) -> None:
     path, rng = files.pick(zarrs), files.rng
     inside = sorted(path.rglob("*"))
     metadata = [f for f in inside if f.name in ("zarr.json", ".zarray", ".zgroup", ".zattrs", ".zmetadata")]
-    how = files.pick(("delete", "delete folder", "json", "json", "json", "json", "pickle", "not json", "folder", "link"))
+    how = files.pick(
+        ("delete", "delete folder", "json", "json", "json", "json", "pickle", "not json", "folder", "link")
+    )
     victim = files.pick(metadata)
     if how == "delete":
         files.pick([f for f in inside if f.is_file()]).unlink()
@@ -282,7 +377,9 @@ def broken_zarr(files: Files) -> None:
                 box[key] = {"compressor": {"id": "pickle"}, "filters": [{"id": "pickle"}]}.get(key, "pickle")
         else:
             box, key = files.pick(spots)
-            box[key] = files.pick((None, 0, -1, 10**12, "x", [], {}, [10**9, 10**9], 1.5, True, "<f2", "|O", "csr_matrix"))
+            box[key] = files.pick(
+                (None, 0, -1, 10**12, "x", [], {}, [10**9, 10**9], 1.5, True, "<f2", "|O", "csr_matrix")
+            )
             files.told.append(str(key))
         victim.write_text(json.dumps(known))
         del rng
@@ -300,7 +397,24 @@ def _leaves(value: Any) -> list[tuple[Any, Any]]:
 
 def odd_arguments(files: Files) -> None:
     """Options that are odd, or outputs that cannot be."""
-    how = files.pick(("set", "set", "set", "set", "key", "out", "csv", "tiles", "layer", "spatial key", "sample", "seed", "jobs", "input"))
+    how = files.pick(
+        (
+            "set",
+            "set",
+            "set",
+            "set",
+            "key",
+            "out",
+            "csv",
+            "tiles",
+            "layer",
+            "spatial key",
+            "sample",
+            "seed",
+            "jobs",
+            "input",
+        )
+    )
     out, add = files.folder / "out", files.options.extend
     if how == "set":
         for _ in range(int(files.rng.integers(1, 4))):
@@ -308,12 +422,39 @@ def odd_arguments(files: Files) -> None:
     elif how == "key":
         files.key = files.pick(("", "section", "celltype ", "ä", "index", "_index", "/", "celltype/codes"))
     elif how == "out":
-        files.out = files.pick((
-            str(out), str(out / "no" / "a.h5ad"), "/dev/full", "/dev/null", str(files.spatial), str(files.spatial / "x.h5ad"),
-            str(out / "a.csv"), str(out / ".h5ad"), str(out / ("x" * 300 + ".h5ad")), "", str(files.reference), "/proc/a.h5ad",
-        ))  # fmt: skip
+        files.out = files.pick(
+            (
+                str(out),
+                str(out / "no" / "a.h5ad"),
+                "/dev/full",
+                "/dev/null",
+                str(files.spatial),
+                str(files.spatial / "x.h5ad"),
+                str(out / "a.csv"),
+                str(out / ".h5ad"),
+                str(out / ("x" * 300 + ".h5ad")),
+                "",
+                str(files.reference),
+                "/proc/a.h5ad",
+            )
+        )
     elif how == "csv":
-        add(["--csv", files.pick((str(out / "t.csv"), str(out / "t.csv"), "/dev/full", str(out), "", files.out, str(out / "x" / "t.csv")))])
+        add(
+            [
+                "--csv",
+                files.pick(
+                    (
+                        str(out / "t.csv"),
+                        str(out / "t.csv"),
+                        "/dev/full",
+                        str(out),
+                        "",
+                        files.out,
+                        str(out / "x" / "t.csv"),
+                    )
+                ),
+            ]
+        )
     elif how == "tiles":
         add(["--tiles", files.pick(("1", "3", "1000000", "0", "-1", "x"))])
         add(files.pick(([], ["--work", str(files.folder / "work")], ["--work", str(files.spatial)], ["--resume"])))
@@ -328,7 +469,9 @@ def odd_arguments(files: Files) -> None:
     elif how == "jobs":
         add(["--n-jobs", files.pick(("1", "0", "-5", "x"))])
     else:
-        files.spatial = Path(files.pick(("", "/dev/null", "/dev/zero", "/etc/passwd", str(out), str(files.folder / "gone.h5ad"))))
+        files.spatial = Path(
+            files.pick(("", "/dev/null", "/dev/zero", "/etc/passwd", str(out), str(files.folder / "gone.h5ad")))
+        )
     files.told.append(f"arguments: {how}")
 
 
@@ -367,7 +510,16 @@ def try_command(seed: int, number: int, folder: Path) -> dict:
 
     files = make(seed, number, folder)
     before = _listing(folder / "out")
-    arguments = ["run", str(files.spatial), str(files.reference), "--cell-type-key", files.key, "-o", files.out, *files.options]
+    arguments = [
+        "run",
+        str(files.spatial),
+        str(files.reference),
+        "--cell-type-key",
+        files.key,
+        "-o",
+        files.out,
+        *files.options,
+    ]
     told = [*files.told, " ".join(arguments)]
     with warnings.catch_warnings():
         done = CliRunner().invoke(main, [argument.replace("\x00", "") for argument in arguments])

@@ -13,28 +13,97 @@ from scipy import sparse as sp
 
 from stdeconv_fast.tissue import simulate
 
-ODD_VALUES = (np.nan, np.inf, -np.inf, -1, -1e-30, 0.5, 1e-300, 1e12, 1e13, 1e30, 1e38, 1e39, 1e300, 2**53, 2**63, 65535, 65536)
+ODD_VALUES = (
+    np.nan,
+    np.inf,
+    -np.inf,
+    -1,
+    -1e-30,
+    0.5,
+    1e-300,
+    1e12,
+    1e13,
+    1e30,
+    1e38,
+    1e39,
+    1e300,
+    2**53,
+    2**63,
+    65535,
+    65536,
+)
 ODD_DTYPES = (
-    "int8", "uint8", "int16", "uint16", "int64", "uint64", "float16", "float32", "longdouble", "bool", "complex128",
-    ">f8", ">i4", "object", "str", "S5", "datetime64[s]", "timedelta64[s]", "V8",
-)  # fmt: skip
+    "int8",
+    "uint8",
+    "int16",
+    "uint16",
+    "int64",
+    "uint64",
+    "float16",
+    "float32",
+    "longdouble",
+    "bool",
+    "complex128",
+    ">f8",
+    ">i4",
+    "object",
+    "str",
+    "S5",
+    "datetime64[s]",
+    "timedelta64[s]",
+    "V8",
+)
 ODD_NAMES = (
-    "", " ", "nan", "None", "a/b", "a|b", "..", "ä", "日本", "\x00", "a\nb", "\ud800", "x" * 5000, b"\xff\xfe", 7, 3.0, 2.5,
-    None, np.nan, np.inf, (1, 2), True,
-)  # fmt: skip
+    "",
+    " ",
+    "nan",
+    "None",
+    "a/b",
+    "a|b",
+    "..",
+    "ä",
+    "日本",
+    "\x00",
+    "a\nb",
+    "\ud800",
+    "x" * 5000,
+    b"\xff\xfe",
+    7,
+    3.0,
+    2.5,
+    None,
+    np.nan,
+    np.inf,
+    (1, 2),
+    True,
+)
 ODD_SETTINGS: dict[str, tuple] = {
-    "phi": (0, 1, 0.5, -0.1, 1.1, np.nan, "0.5", None), "lambda_cell": (0, 1e-30, 1e12, 1e13, -1, np.inf, True),
-    "lambda_spatial": (0, 1e-30, 1e-3, 1e4, 1e12, 1e13, -1, np.nan), "lambda_ridge": (0, 1e-30, 1e12, 1e39, -1, None),
-    "max_cells_per_type": (1, 2, 10**9, 2**62, 10**30, 0, 1.5), "n_iter": (1, 2, 7, 0, -1, 2.0),
-    "k_neighbors": (0, 1, 2, 50, 10**6, 2**62, 10**30, -1), "attention": (True, False, 1, "no"),
-    "loss": ("poisson", "gaussian", "huber", None, 3), "platform": ("auto", "pooled", "joint", "none", ""),
-    "abundance": ("auto", "cells", "mrna", "x"), "tune": (True, False, np.True_, 0), "cell_level": (True, False),
-    "max_cells_per_spot": (1, 3, 10**9, 2**62, 0), "standard_errors": (True, False), "min_shared_genes": (2, 10, 10**9, 1),
-    "min_cells_per_type": (1, 3, 10**9, 0), "exclude_types": ((), "type0", ["type0", "type1"], ["nobody"], 3, None),
-    "check_counts": (False, True), "dtype": ("float32", "float64", np.float32, "float16", int, object()),
-    "seed": (0, 1, 2**62, 2**63, 10**400, -1, 1.5), "device": ("auto", "cpu", "cuda", "tpu", 0),
-    "n_jobs": (1, 2, -1, -100, None, 0, 1.5), "tiles": (1, 2, 5, 10**6, 0, 1.5, "3"), "nonsense": (1,),
-}  # fmt: skip
+    "phi": (0, 1, 0.5, -0.1, 1.1, np.nan, "0.5", None),
+    "lambda_cell": (0, 1e-30, 1e12, 1e13, -1, np.inf, True),
+    "lambda_spatial": (0, 1e-30, 1e-3, 1e4, 1e12, 1e13, -1, np.nan),
+    "lambda_ridge": (0, 1e-30, 1e12, 1e39, -1, None),
+    "max_cells_per_type": (1, 2, 10**9, 2**62, 10**30, 0, 1.5),
+    "n_iter": (1, 2, 7, 0, -1, 2.0),
+    "k_neighbors": (0, 1, 2, 50, 10**6, 2**62, 10**30, -1),
+    "attention": (True, False, 1, "no"),
+    "loss": ("poisson", "gaussian", "huber", None, 3),
+    "platform": ("auto", "pooled", "joint", "none", ""),
+    "abundance": ("auto", "cells", "mrna", "x"),
+    "tune": (True, False, np.True_, 0),
+    "cell_level": (True, False),
+    "max_cells_per_spot": (1, 3, 10**9, 2**62, 0),
+    "standard_errors": (True, False),
+    "min_shared_genes": (2, 10, 10**9, 1),
+    "min_cells_per_type": (1, 3, 10**9, 0),
+    "exclude_types": ((), "type0", ["type0", "type1"], ["nobody"], 3, None),
+    "check_counts": (False, True),
+    "dtype": ("float32", "float64", np.float32, "float16", int, object()),
+    "seed": (0, 1, 2**62, 2**63, 10**400, -1, 1.5),
+    "device": ("auto", "cpu", "cuda", "tpu", 0),
+    "n_jobs": (1, 2, -1, -100, None, 0, 1.5),
+    "tiles": (1, 2, 5, 10**6, 0, 1.5, "3"),
+    "nonsense": (1,),
+}
 
 
 class Case:
@@ -44,9 +113,13 @@ class Case:
         n_spots, n_genes, n_types = (int(rng.integers(*span)) for span in ((2, 40), (12, 60), (1, 6)))
         per_type = int(rng.integers(1, 9))
         tissue = simulate(
-            n_spots, n_genes, n_types, cells_per_type=max(2, per_type), counts_per_spot=float(rng.choice([3, 50, 2000])),
+            n_spots,
+            n_genes,
+            n_types,
+            cells_per_type=max(2, per_type),
+            counts_per_spot=float(rng.choice([3, 50, 2000])),
             seed=int(rng.integers(1000)),
-        )  # fmt: skip
+        )
         self.rng = rng
         self.spots, self.cells = tissue.spots.toarray(), tissue.reference.toarray()
         self.places: Any = tissue.coordinates.copy()
@@ -181,19 +254,36 @@ def places(case: Case) -> None:
     n = len(here)
     t = np.arange(n, dtype=np.float64)
     options: dict[str, Callable[[], Any]] = {
-        "equal": lambda: np.zeros((n, 2)), "line": lambda: np.column_stack([t, 2 * t]),
-        "line of one axis": lambda: np.column_stack([t, 0 * t]), "far apart": lambda: here * 1e90,
-        "too far": lambda: here * 1e200, "near": lambda: here * 1e-300, "far off": lambda: here + 1e15,
+        "equal": lambda: np.zeros((n, 2)),
+        "line": lambda: np.column_stack([t, 2 * t]),
+        "line of one axis": lambda: np.column_stack([t, 0 * t]),
+        "far apart": lambda: here * 1e90,
+        "too far": lambda: here * 1e200,
+        "near": lambda: here * 1e-300,
+        "far off": lambda: here + 1e15,
         "one far": lambda: np.vstack([here[:-1], np.full((min(n, 1), 2), 1e99)]),
         "growing": lambda: np.column_stack([10.0 ** (t * 99 / max(1, n)), 0 * t]),
-        "nan": lambda: np.where(case.rng.random((n, 2)) < 0.2, np.nan, here), "inf": lambda: np.full((n, 2), np.inf),
-        "three": lambda: np.column_stack([here, t]), "four": lambda: np.column_stack([here, here]),
-        "one column": lambda: here[:, :1], "flat": lambda: here.ravel(), "turned": lambda: here.T,
-        "short": lambda: here[:-1], "long": lambda: np.vstack([here, here]), "none": lambda: None,
-        "text": lambda: here.astype(str), "objects": lambda: here.astype(object), "integers": lambda: here.astype(int),
-        "lists": lambda: here.tolist(), "ragged": lambda: [[1, 2], [3]], "word": lambda: "spatial",
-        "complex": lambda: here.astype(complex), "bool": lambda: here > 1, "sparse": lambda: sp.csr_matrix(here),
-        "masked": lambda: np.ma.masked_array(here), "dict": lambda: {"x": t, "y": t},
+        "nan": lambda: np.where(case.rng.random((n, 2)) < 0.2, np.nan, here),
+        "inf": lambda: np.full((n, 2), np.inf),
+        "three": lambda: np.column_stack([here, t]),
+        "four": lambda: np.column_stack([here, here]),
+        "one column": lambda: here[:, :1],
+        "flat": lambda: here.ravel(),
+        "turned": lambda: here.T,
+        "short": lambda: here[:-1],
+        "long": lambda: np.vstack([here, here]),
+        "none": lambda: None,
+        "text": lambda: here.astype(str),
+        "objects": lambda: here.astype(object),
+        "integers": lambda: here.astype(int),
+        "lists": lambda: here.tolist(),
+        "ragged": lambda: [[1, 2], [3]],
+        "word": lambda: "spatial",
+        "complex": lambda: here.astype(complex),
+        "bool": lambda: here > 1,
+        "sparse": lambda: sp.csr_matrix(here),
+        "masked": lambda: np.ma.masked_array(here),
+        "dict": lambda: {"x": t, "y": t},
         "frame": lambda: pd.DataFrame(here, case.spot_names[:n], ["x", "y"]),
         "frame of text": lambda: pd.DataFrame(here.astype(str), columns=["x", "y"]),
         "frame without numbers": lambda: pd.DataFrame({"x": ["a"] * n}),
@@ -203,7 +293,7 @@ def places(case: Case) -> None:
         "frame, nullable": lambda: pd.DataFrame({"x": pd.array([None] + [1] * (n - 1), dtype="Int64"), "y": t}),
         "frame, dates": lambda: pd.DataFrame({"x": pd.to_datetime(t.astype(int)), "y": t}),
         "frame, two levels": lambda: pd.DataFrame(here, pd.MultiIndex.from_arrays([t, t]), ["x", "y"]),
-    }  # fmt: skip
+    }
     how = case.pick(list(options))
     if n:
         case.places = options[how]()
@@ -216,22 +306,40 @@ def labels(case: Case) -> None:
     n = len(given)
     many = pd.Categorical.from_codes(np.zeros(n, dtype=int), categories=[f"t{i}" for i in range(10**5)])
     options: dict[str, Callable[[], Any]] = {
-        "one per cell": lambda: np.array([f"t{i}" for i in range(n)], dtype=object), "none": lambda: None,
-        "all missing": lambda: np.full(n, None, dtype=object), "nan": lambda: np.full(n, np.nan),
-        "some missing": lambda: np.where(case.rng.random(n) < 0.5, None, given), "numbers": lambda: np.arange(n) % 3,
-        "floats": lambda: (np.arange(n) % 3) + 0.5, "bools": lambda: np.arange(n) % 2 == 0,
-        "bytes": lambda: np.array([b"\xff\xfe", b"b"] * n)[:n], "odd": lambda: [case.pick(ODD_NAMES) for _ in range(n)],
-        "lists": lambda: [[1]] * n, "dict": lambda: dict.fromkeys(range(n), "a"), "short": lambda: given[:-1],
-        "column": lambda: "cell_type", "no column": lambda: "typ", "frame": lambda: pd.DataFrame({"celltype": given}),
-        "frame of two": lambda: pd.DataFrame({"a": given, "b": given}), "matrix": lambda: given[:, None],
-        "empty frame": lambda: pd.DataFrame(index=range(n)), "dates": lambda: pd.to_datetime(np.arange(n)),
-        "100,000 categories": lambda: many, "series": lambda: pd.Series(given, case.cell_names[:n]),
-        "series, backwards": lambda: pd.Series(given, case.cell_names[:n])[::-1], "intervals": lambda: pd.cut(np.arange(n), 2),
-        "foreign series": lambda: pd.Series(given, [f"o{i}" for i in range(n)]), "generator": lambda: iter(given),
-        "complex": lambda: np.arange(n) * 1j, "slashes": lambda: np.array(["a/b", "a|b"] * n, dtype=object)[:n],
-        "nullable": lambda: pd.array([None, "b"] * n, dtype="string")[:n], "void": lambda: np.zeros(n, "V4"),
-        "records": lambda: np.zeros(n, [("a", "i4"), ("b", "f8")]), "nothing": lambda: [], "mixed": lambda: [1, "1", 1.0, None, b"1"] * n,
-    }  # fmt: skip
+        "one per cell": lambda: np.array([f"t{i}" for i in range(n)], dtype=object),
+        "none": lambda: None,
+        "all missing": lambda: np.full(n, None, dtype=object),
+        "nan": lambda: np.full(n, np.nan),
+        "some missing": lambda: np.where(case.rng.random(n) < 0.5, None, given),
+        "numbers": lambda: np.arange(n) % 3,
+        "floats": lambda: (np.arange(n) % 3) + 0.5,
+        "bools": lambda: np.arange(n) % 2 == 0,
+        "bytes": lambda: np.array([b"\xff\xfe", b"b"] * n)[:n],
+        "odd": lambda: [case.pick(ODD_NAMES) for _ in range(n)],
+        "lists": lambda: [[1]] * n,
+        "dict": lambda: dict.fromkeys(range(n), "a"),
+        "short": lambda: given[:-1],
+        "column": lambda: "cell_type",
+        "no column": lambda: "typ",
+        "frame": lambda: pd.DataFrame({"celltype": given}),
+        "frame of two": lambda: pd.DataFrame({"a": given, "b": given}),
+        "matrix": lambda: given[:, None],
+        "empty frame": lambda: pd.DataFrame(index=range(n)),
+        "dates": lambda: pd.to_datetime(np.arange(n)),
+        "100,000 categories": lambda: many,
+        "series": lambda: pd.Series(given, case.cell_names[:n]),
+        "series, backwards": lambda: pd.Series(given, case.cell_names[:n])[::-1],
+        "intervals": lambda: pd.cut(np.arange(n), 2),
+        "foreign series": lambda: pd.Series(given, [f"o{i}" for i in range(n)]),
+        "generator": lambda: iter(given),
+        "complex": lambda: np.arange(n) * 1j,
+        "slashes": lambda: np.array(["a/b", "a|b"] * n, dtype=object)[:n],
+        "nullable": lambda: pd.array([None, "b"] * n, dtype="string")[:n],
+        "void": lambda: np.zeros(n, "V4"),
+        "records": lambda: np.zeros(n, [("a", "i4"), ("b", "f8")]),
+        "nothing": lambda: [],
+        "mixed": lambda: [1, "1", 1.0, None, b"1"] * n,
+    }
     how = case.pick(list(options))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -244,10 +352,17 @@ def sections(case: Case) -> None:
     """Sections of any kind."""
     n = len(case.spots)
     options: dict[str, Callable[[], Any]] = {
-        "one each": lambda: [f"s{i}" for i in range(n)], "missing": lambda: [None] * n, "some": lambda: ["a", None] * n,
-        "two": lambda: (["a", "b"] * n)[:n], "short": lambda: ["a"], "numbers": lambda: np.arange(n) % 2,
-        "word": lambda: "section", "lists": lambda: [[1]] * n, "number": lambda: 3, "nan": lambda: np.full(n, np.nan),
-    }  # fmt: skip
+        "one each": lambda: [f"s{i}" for i in range(n)],
+        "missing": lambda: [None] * n,
+        "some": lambda: ["a", None] * n,
+        "two": lambda: (["a", "b"] * n)[:n],
+        "short": lambda: ["a"],
+        "numbers": lambda: np.arange(n) % 2,
+        "word": lambda: "section",
+        "lists": lambda: [[1]] * n,
+        "number": lambda: 3,
+        "nan": lambda: np.full(n, np.nan),
+    }
     how = case.pick(list(options))
     case.sections = options[how]()
     case.told.append(f"sections: {how}")
@@ -329,41 +444,78 @@ def untidy(case: Case) -> None:
 
 
 MUTATIONS = (
-    values, values, empty, equal, large, shape, names, names, places, places, labels, labels, sections, settings, settings,
-    settings, dtypes, damaged, untidy,
-)  # fmt: skip
+    values,
+    values,
+    empty,
+    equal,
+    large,
+    shape,
+    names,
+    names,
+    places,
+    places,
+    labels,
+    labels,
+    sections,
+    settings,
+    settings,
+    settings,
+    dtypes,
+    damaged,
+    untidy,
+)
 
 
 def pack(case: Case, name: str) -> Any:
     """A table in a random container."""
     counts = getattr(case, name)
-    rows, genes = (
-        (case.spot_names, case.spot_genes) if name == "spots" else (case.cell_names, case.cell_genes)
-    )  # fmt: skip
+    rows, genes = (case.spot_names, case.spot_genes) if name == "spots" else (case.cell_names, case.cell_genes)
     for which, damage in case.damage:
         if which == name:
-            if counts.dtype.kind not in "biuf" or counts.dtype.itemsize not in (1, 2, 4, 8) or not counts.dtype.isnative:
+            if (
+                counts.dtype.kind not in "biuf"
+                or counts.dtype.itemsize not in (1, 2, 4, 8)
+                or not counts.dtype.isnative
+            ):
                 return counts
             case.told.append(f"{name} as csr")
             return damage(sp.csr_matrix(counts))
     options: dict[str, Callable[[], Any]] = {
-        "frame": lambda: pd.DataFrame(counts, rows, genes), "array": lambda: counts, "csr": lambda: sp.csr_matrix(counts),
-        "csc": lambda: sp.csc_matrix(counts), "coo": lambda: sp.coo_matrix(counts), "csr array": lambda: sp.csr_array(counts),
-        "lil": lambda: sp.lil_matrix(counts), "dia": lambda: sp.dia_matrix(counts), "fortran": lambda: np.asfortranarray(counts),
-        "strided": lambda: np.repeat(counts, 2, axis=1)[:, ::2], "backwards": lambda: counts[::-1, ::-1],
-        "anndata": lambda: _anndata(case, counts, rows, genes, name), "anndata csr": lambda: _anndata(case, sp.csr_matrix(counts), rows, genes, name),
+        "frame": lambda: pd.DataFrame(counts, rows, genes),
+        "array": lambda: counts,
+        "csr": lambda: sp.csr_matrix(counts),
+        "csc": lambda: sp.csc_matrix(counts),
+        "coo": lambda: sp.coo_matrix(counts),
+        "csr array": lambda: sp.csr_array(counts),
+        "lil": lambda: sp.lil_matrix(counts),
+        "dia": lambda: sp.dia_matrix(counts),
+        "fortran": lambda: np.asfortranarray(counts),
+        "strided": lambda: np.repeat(counts, 2, axis=1)[:, ::2],
+        "backwards": lambda: counts[::-1, ::-1],
+        "anndata": lambda: _anndata(case, counts, rows, genes, name),
+        "anndata csr": lambda: _anndata(case, sp.csr_matrix(counts), rows, genes, name),
         "anndata csc": lambda: _anndata(case, sp.csc_matrix(counts), rows, genes, name),
         "sparse frame": lambda: pd.DataFrame.sparse.from_spmatrix(sp.csr_matrix(counts), rows, genes),
-        "masked": lambda: np.ma.masked_array(counts), "matrix": lambda: np.asmatrix(counts), "list": lambda: counts.tolist(),
-        "objects": lambda: pd.DataFrame(counts, rows, genes).astype(object), "nullable": lambda: pd.DataFrame(counts, rows, genes).convert_dtypes(),
-        "text": lambda: pd.DataFrame(counts, rows, genes).astype(str), "none": lambda: None, "word": lambda: "spots.h5ad",
-        "cube": lambda: np.asarray(counts)[None], "line": lambda: np.asarray(counts).ravel(), "series": lambda: pd.Series([1, 2]),
+        "masked": lambda: np.ma.masked_array(counts),
+        "matrix": lambda: np.asmatrix(counts),
+        "list": lambda: counts.tolist(),
+        "objects": lambda: pd.DataFrame(counts, rows, genes).astype(object),
+        "nullable": lambda: pd.DataFrame(counts, rows, genes).convert_dtypes(),
+        "text": lambda: pd.DataFrame(counts, rows, genes).astype(str),
+        "none": lambda: None,
+        "word": lambda: "spots.h5ad",
+        "cube": lambda: np.asarray(counts)[None],
+        "line": lambda: np.asarray(counts).ravel(),
+        "series": lambda: pd.Series([1, 2]),
         "two levels": lambda: pd.DataFrame(counts, pd.MultiIndex.from_product([rows, ["a"]]), genes),
         "column more": lambda: pd.DataFrame(counts, rows, genes).assign(barcode="x"),
-        "big-endian": lambda: np.asarray(counts).astype(">f8"), "view": lambda: _anndata(case, counts, rows, genes, name)[:],
-    }  # fmt: skip
+        "big-endian": lambda: np.asarray(counts).astype(">f8"),
+        "view": lambda: _anndata(case, counts, rows, genes, name)[:],
+    }
     kinds = list(options)
-    weights = np.array([25 if kind in ("frame", "array", "csr", "anndata", "anndata csr") else 1 for kind in kinds], float)
+    weights = np.array(
+        [25 if kind in ("frame", "array", "csr", "anndata", "anndata csr") else 1 for kind in kinds], float
+    )
     how = kinds[int(case.rng.choice(len(kinds), p=weights / weights.sum()))]
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")
@@ -398,4 +550,10 @@ def make(seed: int, number: int) -> tuple[dict[str, Any], list[str]]:
         except (IndexError, ValueError, TypeError, AttributeError, OverflowError):
             case.told.append(f"{mutation.__name__} did not go")  # on what another mutation left
     given = {"spatial": pack(case, "spots"), "reference": pack(case, "cells")}
-    return {**given, "coordinates": case.places, "cell_types": case.labels, "sections": case.sections, **case.settings}, case.told
+    return {
+        **given,
+        "coordinates": case.places,
+        "cell_types": case.labels,
+        "sections": case.sections,
+        **case.settings,
+    }, case.told
