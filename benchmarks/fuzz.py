@@ -3,8 +3,8 @@
 ``python benchmarks/fuzz.py --seconds 600 --seed 0`` mutates small sound inputs, three quarters of them tables for the
 library, the others files for the command line, and judges what comes of each. An input is made from the seed and its
 number alone; ``--only N`` runs one again. Exit code 1, and what was found under benchmarks/results/fuzz, where any
-outcome is bad: an error that is not ours, a hang, a crash of the process, NaN without a status, a warning from inside NumPy, a partial
-or left-over file.
+outcome is bad: an error that is not ours, a hang, a crash of the process, NaN without a status, a warning from inside
+NumPy, a partial or left-over file.
 """
 
 from __future__ import annotations
