@@ -80,6 +80,10 @@ def claim(root: h5py.File) -> None:
     root.create_dataset("uns/b", (10**6, 10**7), "f4", chunks=(1000, 1000))
 
 
+def point(root: h5py.File) -> None:
+    root.create_dataset("uns/b", data=[root.ref] * 3, dtype=h5py.ref_dtype)
+
+
 @pytest.mark.parametrize(
     ("name", "change", "words"),
     [
@@ -87,6 +91,8 @@ def claim(root: h5py.File) -> None:
         ("st.h5ad", replace("obsm/spatial", None), "`spatial.obsm` must be readable"),
         ("st.h5ad", replace("uns/a", h5py.ExternalLink("nowhere.h5", "/")), "`spatial` must be readable"),
         ("st.h5ad", replace("uns/a", h5py.SoftLink("/")), "SPATIAL must hold no links that lead back"),
+        ("st.h5ad", claim, "`spatial` must hold what it claims; got '/uns/b' with 4e+04 GB"),
+        ("st.h5ad", point, "`spatial` must hold no HDF5 references; got some in '/uns/b'"),
         ("sc.h5ad", replace("uns/a", h5py.SoftLink("/uns")), "REFERENCE must hold no links that lead back"),
         ("sc.h5ad", replace("X/data", h5py.Empty("f4")), "`reference.X` must be a sound sparse matrix"),
         ("sc.h5ad", replace("X/indices", 3), "`reference.X` must be a sound sparse matrix"),
