@@ -182,6 +182,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--seconds", type=float, default=600)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--first", type=int, default=0, help="number of the first input")
+    parser.add_argument("--append", action="store_true", help="add to what --out holds, of another --first")
     parser.add_argument("--workers", type=int, default=1, help="processes")
     parser.add_argument("--only", type=int, help="run this one and tell all of it")
     parser.add_argument("--out", type=Path, default=RESULTS / "fuzz.json")
@@ -197,6 +198,8 @@ def main(arguments: list[str] | None = None) -> int:
             print(json.dumps(found, indent=1, default=str).replace("\\n", "\n"))
             return int(found["outcome"] not in GOOD)
         summary = fuzz(asked, Path(temporary))
+    if asked.append and asked.out.exists():
+        summary = join(json.loads(asked.out.read_text()), summary)
     asked.out.write_text(json.dumps(summary, indent=1) + "\n")
     print(json.dumps({name: value for name, value in summary.items() if name != "bad"}, indent=1))
     for bad in summary["bad"]:
@@ -248,6 +251,26 @@ def fuzz(asked: argparse.Namespace, temporary: Path) -> dict:
         "slowest_seconds": round(slowest[0], 2), "slowest": slowest[1], "workers": asked.workers,
         "machine": machine(), "bad": bad,
     }  # fmt: skip
+
+
+def join(one: dict, other: dict) -> dict:
+    """Two parts of one run, of the same seed and with different numbers, as one."""
+    if one["seed"] != other["seed"]:
+        raise SystemExit(f"--append must add to a run of the same seed; got {one['seed']} and {other['seed']}.")
+    slowest = max(one, other, key=lambda part: part["slowest_seconds"])
+    counts = {face: Counter(one["outcomes"][face]) + Counter(other["outcomes"][face]) for face in one["outcomes"]}
+    spent = Counter(one["seconds_by_face"]) + Counter(other["seconds_by_face"])
+    return {
+        **other,
+        "outcomes": {face: dict(found.most_common()) for face, found in counts.items()},
+        "first": [*np.atleast_1d(one["first"]).tolist(), other["first"]],
+        "inputs": one["inputs"] + other["inputs"],
+        "seconds": round(one["seconds"] + other["seconds"], 1),
+        "seconds_by_face": {face: round(seconds, 1) for face, seconds in spent.items()},
+        "slowest_seconds": slowest["slowest_seconds"],
+        "slowest": slowest["slowest"],
+        "bad": one["bad"] + other["bad"],
+    }
 
 
 def _keep(kept: Path, found: dict, folder: Path) -> None:

@@ -12,7 +12,7 @@ import click
 
 
 def reporting(command: Callable[..., None]) -> Callable[..., None]:
-    """Turn the errors that users can mend into one message and exit code 2; an interrupt into 130."""
+    """Turn the errors that users can mend into one message and exit code 2; an interrupt into 130, SIGTERM into 143."""
 
     @wraps(command)
     def wrapped(**options: Any) -> None:
@@ -31,19 +31,25 @@ def reporting(command: Callable[..., None]) -> Callable[..., None]:
         except KeyboardInterrupt:
             click.echo("stdeconv-fast: interrupted", err=True)
             sys.exit(130)
+        except _Terminated:
+            click.echo("stdeconv-fast: terminated", err=True)
+            sys.exit(143)
 
     return wrapped
 
 
+class _Terminated(BaseException):
+    """SIGTERM came."""
+
+
 @contextmanager
 def _ended_by_exception() -> Iterator[None]:
-    """Turn SIGTERM into SystemExit(143), so that what is half-written is removed; a handler of the caller stays."""
+    """Turn SIGTERM into an exception, so that what is half-written is removed; a handler of the caller stays."""
     import signal
     import threading
 
     def end(number: int, frame: Any) -> None:
-        click.echo("stdeconv-fast: terminated", err=True)
-        sys.exit(128 + number)
+        raise _Terminated
 
     main = threading.current_thread() is threading.main_thread()
     if not main or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
