@@ -52,7 +52,7 @@ class AttentionRegressionDeconv:
     spatial_key : str
         Key of ``st_data.obsm`` for the coordinates, where `st_coordinates` is None.
     attention, loss, platform, abundance, tune, cell_level, max_cells_per_spot, standard_errors, min_shared_genes, \
-min_cells_per_type, exclude_types, check_counts, dtype, seed, device, progress
+min_cells_per_type, exclude_types, check_counts, dtype, seed, device, max_memory, progress
         See `Settings`.
 
     Attributes
@@ -70,6 +70,8 @@ min_cells_per_type, exclude_types, check_counts, dtype, seed, device, progress
     ------
     DataError
         Input or settings that cannot be used; all faults of the input are in one message.
+    MemoryLimitError
+        The run would need more memory than there is, or than `max_memory`.
     DeviceError
         The device asked for cannot be used.
 
@@ -114,12 +116,14 @@ min_cells_per_type, exclude_types, check_counts, dtype, seed, device, progress
         dtype: str = "float32",
         seed: int = 0,
         device: str = "auto",
+        max_memory: float | None = None,
         progress: bool = True,
     ) -> None:
         given = locals()
         self.settings = Settings(**{field.name: given[field.name] for field in fields(Settings)})
 
         from .backend import choose_device
+        from .memory import demand_room, estimate_bytes
         from .stages.inputs import read_inputs
 
         started = time.perf_counter()
@@ -128,6 +132,7 @@ min_cells_per_type, exclude_types, check_counts, dtype, seed, device, progress
             st_data, sc_data, st_coordinates, celltype,
             sections=sections, layer_st=layer_st, layer_sc=layer_sc, spatial_key=spatial_key, settings=self.settings,
         )  # fmt: skip
+        demand_room(estimate_bytes(self._inputs, self.settings), self.settings.max_memory)
         self._reading = time.perf_counter() - started
         self._result: Result | None = None
 

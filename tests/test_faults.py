@@ -57,6 +57,9 @@ def test_a_run_that_does_not_fit_is_refused_with_the_numbers(tissue, files, tmp_
     with pytest.raises(sd.MemoryLimitError, match=words) as caught:
         run(tissue, max_memory=0.001)
     assert isinstance(caught.value, MemoryError) and isinstance(caught.value, sd.DataError)
+    with pytest.raises(sd.MemoryLimitError, match=words):
+        given = (tissue.reference, tissue.spots, tissue.coordinates, tissue.cell_types)
+        sd.AttentionRegressionDeconv(*given, cell_level=False, max_memory=0.001, n_jobs=2)
     done = call(files, tmp_path / "o.h5ad", "--set", "max_memory=0.001")
     assert done.exit_code == 2 and "must fit into memory; it needs about" in done.stderr
     assert not list(tmp_path.iterdir())
