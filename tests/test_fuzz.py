@@ -172,6 +172,20 @@ def test_names_of_cells_as_types():
         sd.deconvolve(np.ones((3, 12)), cells, np.arange(6.0).reshape(3, 2), names, progress=False)
 
 
+@pytest.mark.parametrize("dtype", ["bool", "longdouble", "float16", "uint8", ">i2"])
+def test_unusual_numbers_on_disk_are_read(files, tissue, dtype):
+    counts = np.minimum(tissue.spots.toarray(), 1 if dtype == "bool" else 200)
+    with h5py.File(files / "st.h5ad", "r+") as root:
+        del root["X"]
+        root["X"] = counts.astype(dtype)
+        root["X"].attrs["encoding-type"], root["X"].attrs["encoding-version"] = "array", "0.2.0"
+    given = (tissue.reference, tissue.coordinates, tissue.cell_types)
+    plain = sd.deconvolve(counts, *given, progress=False)
+    with sd.open_spots(files / "st.h5ad") as spots:
+        found = sd.deconvolve(spots, *given, progress=False)
+    np.testing.assert_array_equal(found.proportions, plain.proportions)
+
+
 @pytest.mark.parametrize("lambda_spatial", [0, 1])
 def test_standard_errors_in_tiles_with_and_without_smoothing(tissue, lambda_spatial):
     more = {"standard_errors": True, "lambda_spatial": lambda_spatial, "tune": False, "progress": False}
