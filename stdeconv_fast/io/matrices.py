@@ -174,8 +174,6 @@ def _number(dtype: Any, where: str) -> np.dtype:
     dtype = np.dtype(dtype)
     if dtype.kind not in "iufb":
         raise DataTypeError(f"`{where}` must hold numbers; got {dtype}. Pass raw counts without text or dates.")
-    if dtype.kind == "b":
-        return np.dtype(np.int32)
     if dtype.kind == "f" and dtype.itemsize not in (4, 8):
         return np.dtype(np.float32 if dtype.itemsize < 4 else np.float64)
     return dtype.newbyteorder("=")
@@ -183,7 +181,7 @@ def _number(dtype: Any, where: str) -> np.dtype:
 
 def _take(array: Node, start: int, stop: int, dtype: np.dtype) -> np.ndarray:
     """Entries or rows [start, stop) of a stored array, read straight into their place."""
-    if not is_hdf5(array) or array.dtype.kind == "b":
+    if not is_hdf5(array):
         return np.ascontiguousarray(array[start:stop], dtype=dtype)
     taken = np.empty((stop - start, *array.shape[1:]), dtype)
     if taken.size:
