@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from . import io, pl, tl
     from .attention_regression_deconv import AttentionRegressionDeconv
     from .built import BuiltReference
-    from .errors import DataError, DataTypeError, DataWarning, DeviceError
+    from .errors import DataError, DataTypeError, DataWarning, DeviceError, MemoryLimitError
     from .io.stores import open_spots
     from .original_draws import OriginalDraws
     from .parcels import Result
@@ -32,6 +32,7 @@ __all__ = [
     "DataTypeError",
     "DataWarning",
     "DeviceError",
+    "MemoryLimitError",
     "OriginalDraws",
     "Result",
     "Settings",
@@ -56,6 +57,7 @@ _HOMES = {
     "DataTypeError": "errors",
     "DataWarning": "errors",
     "DeviceError": "errors",
+    "MemoryLimitError": "errors",
     "OriginalDraws": "original_draws",
     "Result": "parcels",
     "Settings": "settings",

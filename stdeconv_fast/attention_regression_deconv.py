@@ -53,7 +53,7 @@ class AttentionRegressionDeconv:
     spatial_key : str
         Key of ``st_data.obsm`` for the coordinates, where `st_coordinates` is None.
     attention, loss, platform, abundance, tune, cell_level, max_cells_per_spot, standard_errors, detection, unknown, \
-min_shared_genes, min_cells_per_type, exclude_types, check_counts, dtype, seed, device, progress, objective
+min_shared_genes, min_cells_per_type, exclude_types, check_counts, dtype, seed, device, max_memory, progress, objective
         See `Settings`.
     original_draws : OriginalDraws, optional
         What the original program drew at random in a run that is to be repeated with ``objective="original"``.
@@ -73,6 +73,8 @@ min_shared_genes, min_cells_per_type, exclude_types, check_counts, dtype, seed, 
     ------
     DataError
         Input or settings that cannot be used; all faults of the input are in one message.
+    MemoryLimitError
+        The run would need more memory than there is, or than `max_memory`.
     DeviceError
         The device asked for cannot be used.
 
@@ -119,6 +121,7 @@ min_shared_genes, min_cells_per_type, exclude_types, check_counts, dtype, seed, 
         dtype: str = "float32",
         seed: int = 0,
         device: str = "auto",
+        max_memory: float | None = None,
         progress: bool = True,
         objective: str = "model",
         original_draws: OriginalDraws | None = None,
@@ -127,6 +130,7 @@ min_shared_genes, min_cells_per_type, exclude_types, check_counts, dtype, seed, 
         self.settings = Settings(**{field.name: given[field.name] for field in fields(Settings)})
 
         from .backend import choose_device
+        from .memory import demand_room, estimate_bytes
         from .original_draws import check_draws
         from .stages.inputs import read_inputs
 
@@ -138,6 +142,7 @@ min_shared_genes, min_cells_per_type, exclude_types, check_counts, dtype, seed, 
         )  # fmt: skip
         check_draws(original_draws, self.settings, len(self._inputs.spot_names), len(self._inputs.genes))
         self._draws = original_draws
+        demand_room(estimate_bytes(self._inputs, self.settings), self.settings.max_memory)
         self._reading = time.perf_counter() - started
         self._result: Result | None = None
 

@@ -16,6 +16,7 @@ import pandas as pd
 
 from .backend import choose_device
 from .errors import DataWarning
+from .memory import demand_room, estimate_bytes
 from .original_draws import OriginalDraws, check_draws
 from .parallel import Workers, hold_workers
 from .parcels import CellWeights, Inputs, Reference, Result, SpotSource, Strengths
@@ -88,6 +89,8 @@ def deconvolve(
     ------
     DataError
         Input or settings that cannot be used; all faults in one message, before any long work.
+    MemoryLimitError
+        The run would need more memory than there is, or than `max_memory`.
     DeviceError
         The device asked for cannot be used.
     """
@@ -101,6 +104,7 @@ def deconvolve(
         sections=sections, layer_st=layer_st, layer_sc=layer_sc, spatial_key=spatial_key, spots=spots, settings=chosen,
     )  # fmt: skip
     check_draws(original_draws, chosen, len(inputs.spot_names), len(inputs.genes))
+    demand_room(estimate_bytes(inputs, chosen, in_pieces.count_tiles(inputs, tiles, work_folder)), chosen.max_memory)
     reading = time.perf_counter() - started
     with in_pieces.open_tiling(inputs, chosen, tiles, work_folder, resume, keep_work) as tiling:
         return run(inputs, chosen, device=device, reading=reading, tiling=tiling, draws=original_draws)

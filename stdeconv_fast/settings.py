@@ -79,6 +79,9 @@ class Settings:
         Where the kernels run.
     n_jobs : int or None
         Threads; -1: all that the process may use; None: what joblib's context says, else one.
+    max_memory : float or None
+        GB (1e9 bytes) that a run may take besides its input, by an estimate made before the work; more is refused.
+        None: what is available, limits of containers included.
     progress : bool
         Show progress bars on long stages.
     objective : {"model", "original"}
@@ -120,6 +123,7 @@ class Settings:
     seed: int = 0
     device: str = "auto"
     n_jobs: int | None = -1
+    max_memory: float | None = None
     progress: bool = True
     objective: str = "model"
 
@@ -180,6 +184,8 @@ class Settings:
             faults.append(DataError(f"{rule} An unknown type has no cells: set cell_level=False."))
         if self.objective == "original":
             faults += self._unknown_to_the_original()
+        if self.max_memory is not None:
+            number("max_memory", 0)
         if self.n_jobs is not None:
             if isinstance(self.n_jobs, bool) or not isinstance(self.n_jobs, Integral):
                 faults.append(DataTypeError(f"`n_jobs` must be a whole number or None; got {self.n_jobs!r}."))

@@ -43,7 +43,7 @@ FLOORS = {
                      "original")
     ),
     "ground": (
-        "backend", "built", "draws", "errors", "original_draws", "parallel", "parcels", "saved", "settings",
+        "backend", "built", "draws", "errors", "memory", "original_draws", "parallel", "parcels", "saved", "settings",
         "work_folder",
     ),
     "kernels": (

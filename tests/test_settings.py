@@ -38,6 +38,7 @@ RANGES = {
     "check_counts": ((True, False), (), (1,)),
     "progress": ((True, False), (), (None,)),
     "n_jobs": ((None, -1, 1, 64), (0,), (1.0, True, "2")),
+    "max_memory": ((None, 0, 0.5, 10**6), (-1, NAN, INF), ("8", True)),
     "exclude_types": ((("a", "b"), ["a"], "a", (), None), (), (3,)),
 }
 

@@ -93,6 +93,7 @@ def run(
     from ..built import BuiltReference
     from ..io.archives import is_archive
     from ..io.atomic import atomic_path
+    from ..io.probe import probe_all
     from ..io.results import check_results, write_results
     from ..io.stores import open_spots
     from ..work_folder import clear_work
@@ -100,10 +101,13 @@ def run(
     built = is_archive(reference)
     if cell_type_key is None and not built:
         raise click.UsageError("Missing option '--cell-type-key'.")
+    for path, name in ((spatial, "SPATIAL"), *(() if built else ((reference, "REFERENCE"),))):
+        probe_all(Path(path), name)
     with plain_warnings(quiet), open_spots(spatial, layer_st) as store:
         check_results(store, out, counts=not no_counts)
         spots = store.without_counts(spatial_key)
-        cells = BuiltReference.load(reference) if built else _read(reference, "REFERENCE")
+        most = settings.get("max_memory")
+        cells = BuiltReference.load(reference) if built else _read(reference, "REFERENCE", most)
         tl.deconvolve(
             spots, cells, **({} if cell_type_key is None else {"cell_type_key": cell_type_key}), key_added=KEY,
             layer_sc=layer_sc, spatial_key=spatial_key, sample_key=sample_key, device=device, n_jobs=n_jobs, seed=seed,
@@ -178,8 +182,8 @@ def _parse(name: str, text: str, usual: Any) -> Any:
         return known[text.lower()]
     if isinstance(usual, tuple):
         return [part.strip() for part in text.split(",") if part.strip()]
-    if isinstance(usual, int | float):
-        kind = type(usual)
+    if isinstance(usual, int | float) or name == "max_memory":
+        kind = float if usual is None else type(usual)
         try:
             return kind(text)
         except ValueError:
@@ -208,10 +212,14 @@ def _check_files(inputs: dict[str, str], outputs: dict[str, str | None]) -> None
         taken[name] = target
 
 
-def _read(path: str, name: str) -> AnnData:
+def _read(path: str, name: str, max_memory: float | None) -> AnnData:
     from ..errors import DataError
+    from ..io.disk import refuse_pickles, unpacked_bytes
+    from ..memory import demand_room
 
+    refuse_pickles(Path(path), name)
     try:
+        demand_room(unpacked_bytes(Path(path)), max_memory, f"{name} '{path}'")
         if Path(path).is_dir():
             from anndata import read_zarr
 

@@ -23,7 +23,7 @@ from .pieces import Whole
 from .tiles import Tiled
 
 TILE_SPOTS = 100_000  # where the number of tiles is left open
-FREE_SETTINGS = ("n_jobs", "progress", "device")  # that a resumed run may change
+FREE_SETTINGS = ("n_jobs", "progress", "device", "max_memory")  # that a resumed run may change
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ def open_tiling(
         return
     _check(settings, tiles, resume)
     usable = inputs.spot_status == "ok"
-    number = tiles or max(1, -(-int(usable.sum()) // TILE_SPOTS))
+    number = count_tiles(inputs, tiles, work_folder) or 1
     cut = tile_work.cut_tiles(inputs.coordinates, inputs.sections, usable, number, settings.seed)
     with tempfile.TemporaryDirectory(prefix="stdeconv_fast-") as temporary:
         place = work_folder if work_folder is not None else os.path.join(temporary, "work")
@@ -68,6 +68,15 @@ def open_tiling(
             yield Tiling(folder, cut)
             if not keep:
                 folder.clear()
+
+
+def count_tiles(inputs: Inputs, tiles: int | None, work_folder: str | os.PathLike[str] | None) -> int | None:
+    """Tiles that the tissue is cut into; None where it is solved whole."""
+    if isinstance(tiles, int | np.integer) and tiles >= 1:
+        return int(tiles)
+    if work_folder is None:
+        return None
+    return max(1, -(-int((inputs.spot_status == "ok").sum()) // TILE_SPOTS))
 
 
 def _check(settings: Settings, tiles: int | None, resume: bool) -> None:

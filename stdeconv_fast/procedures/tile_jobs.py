@@ -204,6 +204,19 @@ def places(starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
     return np.repeat(starts - (ends - lengths), lengths) + np.arange(ends[-1] if len(ends) else 0)
 
 
+def find_pieces(ranges: list[tuple[int, int]], tiles: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+    """Where the entries of each tile lie: (tile, range, first entry, last entry) by tile, then range, int64."""
+    pieces = []
+    for number, (start, stop) in enumerate(ranges):
+        order = np.argsort(tiles[start:stop], kind="stable")
+        of_row, ends = tiles[start:stop][order], np.cumsum(lengths[start:stop][order])
+        last = np.flatnonzero(np.diff(of_row, append=-2))  # last row of each tile
+        upto = ends[last]
+        pieces.append(np.column_stack([of_row[last], np.full(len(last), number), np.append(0, upto[:-1]), upto]))
+    pieces = np.concatenate(pieces).astype(np.int64)
+    return pieces[np.argsort(pieces[:, 0], kind="stable")]
+
+
 # -- solving ---------------------------------------------------------------------------------------------------------
 
 

@@ -158,7 +158,7 @@ class Tiled:
         made = cls(folder, short, lengths[filled], totals[filled].astype(dtype), n_genes, n_jobs)
         if folder.has("tiles/done"):
             return made
-        pieces = _find_pieces(ranges, tiles, lengths)
+        pieces = tile_jobs.find_pieces(ranges, tiles, lengths)
         pieces = pieces[pieces[:, 2] < pieces[:, 3]]
         starts = np.searchsorted(pieces[:, 0], numbers)
         of_tile = np.split(pieces[:, 1:], starts[1:])
@@ -309,9 +309,9 @@ class Tiled:
             return self._posed, tile, around, weights, degrees, owed[rows], start, strengths, enough
 
         while not done:
-            over = self._tiles[owed > limit]
-            due = np.unique(over)
-            done = len(over) <= few * self.n_spots or turn == most
+            due = self._tiles[owed > limit]
+            done = len(due) <= few * self.n_spots or turn == most
+            due = np.unique(due)
             enough = max(limit, min(EARLY * float(owed.max()), LOOSE * limit))
             if done or visited >= self.n_spots:  # the rounds since the last state are worth one
                 self._save(room, turn, done=done, abundances=abundances, owed=owed, relaxed=relaxed)
@@ -364,7 +364,8 @@ class Tiled:
     ) -> np.ndarray:  # fmt: skip
         """See `uncertainty.estimate_errors`."""
         numbers = (float(lambda_spatial), float(lambda_ridge), mrna_content, dispersion)
-        return self._by_spot("errors", tile_jobs.errors_tile, (abundances, links.degrees), numbers)
+        by_spot = abundances, self._degrees(links, lambda_spatial)
+        return self._by_spot("errors", tile_jobs.errors_tile, by_spot, numbers)
 
     def weigh_absence(
         self, dispersion: np.ndarray, abundances: np.ndarray, links: Graph, lambda_spatial: float, phi: float,
@@ -373,7 +374,11 @@ class Tiled:
         """See `uncertainty.weigh_absence`."""
         pulls = uncertainty.pull(abundances, links, lambda_spatial, phi)
         numbers = (float(lambda_spatial), float(lambda_ridge), dispersion)
-        return self._by_spot("absence", tile_jobs.absence_tile, (abundances, links.degrees, pulls), numbers)
+        by_spot = abundances, self._degrees(links, lambda_spatial), pulls
+        return self._by_spot("absence", tile_jobs.absence_tile, by_spot, numbers)
+
+    def _degrees(self, links: Graph, lambda_spatial: float) -> np.ndarray:
+        return links.degrees if lambda_spatial > 0 else np.zeros(self.n_spots)  # without smoothing none were made
 
     def _by_spot(
         self, name: str, job: Callable[..., Any], by_spot: tuple[np.ndarray, ...], more: tuple
@@ -385,16 +390,3 @@ class Tiled:
 
         rounds = self._each(name, job, arguments, *by_spot, *more)
         return self._lay_out((rows, found[name]) for rows, found in rounds)
-
-
-def _find_pieces(ranges: list[tuple[int, int]], tiles: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-    """Where the entries of each tile lie: (tile, range, first entry, last entry) by tile, then range, int64."""
-    pieces = []
-    for number, (start, stop) in enumerate(ranges):
-        order = np.argsort(tiles[start:stop], kind="stable")
-        of_row, ends = tiles[start:stop][order], np.cumsum(lengths[start:stop][order])
-        last = np.flatnonzero(np.diff(of_row, append=-2))  # last row of each tile
-        upto = ends[last]
-        pieces.append(np.column_stack([of_row[last], np.full(len(last), number), np.append(0, upto[:-1]), upto]))
-    pieces = np.concatenate(pieces).astype(np.int64)
-    return pieces[np.argsort(pieces[:, 0], kind="stable")]

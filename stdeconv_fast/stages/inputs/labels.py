@@ -18,6 +18,7 @@ USUAL_TYPES = (
 )  # fmt: skip
 USUAL_SECTIONS = ("section", "sections", "library_id", "sample", "sample_id", "slice", "slide", "batch")
 FEW_CELLS = 5
+MOST_TYPES = 2000  # more cannot be told apart, and take hours: they are names of cells
 
 
 @dataclass(frozen=True)
@@ -173,6 +174,12 @@ def choose_types(
     """
     if len(found) == 0:
         report.fault(f"`cell_types` must hold a label; got none for any of {table.rows.n:,} cells.")
+        return None
+    if len(found) > MOST_TYPES:
+        report.fault(
+            f"`cell_types` must hold at most {MOST_TYPES:,} types; got {len(found):,}: {some(found)}. Pass a column "
+            "with types, not with the names of cells."
+        )
         return None
     unknown = [name for name in exclude if name not in set(found)]
     if unknown:
