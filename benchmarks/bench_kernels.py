@@ -96,16 +96,26 @@ class Kernels:
         )
 
     def time_measure_fit(self, cache):
-        """Deviance of every spot, dispersion of every gene."""
-        from stdeconv_fast.procedures import uncertainty
+        """Deviance and misfit of every spot, dispersion of every gene; the direction of the misfit is learnt."""
+        from stdeconv_fast.draws import keys_of
+        from stdeconv_fast.procedures import missing
 
-        uncertainty.measure_fit(self.problem, self.prepared.known, self.abundances, self.workers)
+        keys = keys_of(0, self.pieces.totals)
+        missing.measure_fit(self.pieces, self.prepared.known, self.abundances, keys)
 
     def time_estimate_errors(self, cache):
         """Standard errors of every spot, with neighbours."""
         from stdeconv_fast.procedures import uncertainty
 
-        uncertainty.estimate_errors(self.problem, self.abundances, self.links, 50.0, 1.0, None, self.workers)
+        dispersion = np.full(self.pieces.n_genes, 2.0)
+        uncertainty.estimate_errors(
+            self.problem, dispersion, self.abundances, self.links, 50.0, 1.0, None, self.workers
+        )
+
+    def time_weigh_absence(self, cache):
+        """Likelihood ratios of every type against its absence, with neighbours."""
+        dispersion = np.full(self.pieces.n_genes, 2.0)
+        self.pieces.weigh_absence(dispersion, self.abundances, self.links, 50.0, 1.0, 1.0)
 
     def time_attend(self, cache):
         """Attention weights on every edge."""

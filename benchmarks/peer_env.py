@@ -1,13 +1,20 @@
-"""An environment of its own for flashdeconv 0.2.0, which pins numba < 0.64 and numpy < 2.4."""
+"""Environments of their own for flashdeconv 0.2.0, which pins numba < 0.64 and numpy < 2.4, and for ours.
+
+An environment with extras (dask, say) imports slower than the one that `pip install` makes: each tool is timed in
+what its own installation brings, and nothing else.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import os
 import subprocess
 import sys
+import tomllib
 import venv
 from pathlib import Path
 
+ROOT = Path(__file__).resolve().parents[1]
 PEER = "flashdeconv==0.2.0"
 RUN = """
 import json, os, resource, sys, time
@@ -33,13 +40,26 @@ def peer_python(folder: str | None = None) -> Path:
     folder : str, optional
         Where the environment is or goes; by default in the user's cache folder.
     """
+    return _environment(PEER.replace("==", "-"), [PEER, "anndata"], folder)
+
+
+def own_python(folder: str | None = None) -> Path:
+    """The interpreter of an environment with what ours depends on and no extra; made where it is not there yet."""
+    with open(ROOT / "pyproject.toml", "rb") as file:
+        wanted = tomllib.load(file)["project"]["dependencies"]
+    stamp = hashlib.sha256(" ".join([sys.version, *wanted]).encode()).hexdigest()[:8]
+    return _environment(f"own-{stamp}", wanted, folder)
+
+
+def _environment(name: str, packages: list[str], folder: str | None) -> Path:
+    """The interpreter of an environment with these packages, by default in the user's cache folder."""
     cache = os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")
-    home = Path(folder or Path(cache) / "stdeconv_fast" / PEER.replace("==", "-"))
+    home = Path(folder or Path(cache) / "stdeconv_fast" / name)
     python = home / "bin" / "python"
     if not (home / "ready").exists():
-        print(f"making the environment of {PEER} in {home}", file=sys.stderr)
+        print(f"making the environment {home}", file=sys.stderr)
         venv.create(home, with_pip=True, clear=True)
-        subprocess.run([python, "-m", "pip", "install", "-q", PEER, "anndata"], check=True)
+        subprocess.run([python, "-m", "pip", "install", "-q", *packages], check=True)
         (home / "ready").touch()
     return python
 

@@ -1,13 +1,14 @@
 """Time and memory of ours and flashdeconv 0.2.0 side by side: whole processes, from h5ad to proportions on disk.
 
 python benchmarks/peers.py --sizes 100000 500000 [--kind hd|visium] [--repeats 3] [--tissue FOLDER] [--simulator PATH]
-    [--json FILE] [--plot FILE] [--limit SECONDS] [--peer-env FOLDER] [--no-peer]
+    [--json FILE] [--plot FILE] [--limit SECONDS] [--peer-env FOLDER] [--own-env FOLDER] [--no-peer]
 python benchmarks/peers.py --only-plot --json FILE --plot FILE
 
 Both with their defaults, in turn: a warm-up round that is not counted, then `repeats` rounds; medians. Times are those
-of whole processes seen from outside. "Above the floor" is less what a process takes that only imports the common
-packages, reads both files and writes a table of the same size, in the same environment. The promises are judged on
-the row "ours"; the exit code is 1 where one is broken.
+of whole processes seen from outside, each tool in an environment that holds what its own installation brings and
+nothing else (made where it is not there yet; ours runs this checkout in it). "Above the floor" is less what a process
+takes that only imports the common packages, reads both files and writes a table of the same size, in the same
+environment. The promises are judged on the row "ours"; the exit code is 1 where one is broken.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.peer_env import PEER, peer_python  # noqa: E402
+from benchmarks.peer_env import PEER, own_python, peer_python  # noqa: E402
 from benchmarks.peers_data import find_tissue, usual_simulator  # noqa: E402
 from benchmarks.processes import MB, machine, time_process, versions  # noqa: E402
 
@@ -65,20 +66,20 @@ MEMORY_FROM, MEMORY = 100_000, 0.45  # peak of ours over that of the peer
 BYTES_FROM, BYTES = 1_000_000, 5e9
 
 
-def commands(home: Path, out: Path, peer: Path | None) -> dict[str, tuple[list[str], dict[str, str]]]:
+def commands(home: Path, out: Path, own: Path, peer: Path | None) -> dict[str, tuple[list[str], dict[str, str]]]:
     """The tools in the order of a round: name -> (command, variables)."""
     files = [str(home / "st.h5ad"), str(home / "sc.h5ad")]
 
     def script(python: str | Path, tool: str) -> list[str]:
         return [str(python), "-W", "ignore", "-c", RUN, tool, *files, str(out)]
 
-    line = [sys.executable, "-W", "ignore", "-m", "stdeconv_fast.cli", "run"]
+    line = [str(own), "-W", "ignore", "-m", "stdeconv_fast.cli", "run"]
     options = subprocess.run([*line, "--help"], capture_output=True, text=True, env={**os.environ, **HERE}).stdout
     line += [*files, "--cell-type-key", "celltype", "-o", str(out), "--quiet"]
-    tools = {FLOOR: (script(sys.executable, "p"), HERE)}
+    tools = {FLOOR: (script(own, "p"), HERE)}
     if peer:
         tools[PEER_FLOOR] = (script(peer, "p"), {})
-    tools[OURS] = (script(sys.executable, "stdeconv"), HERE)
+    tools[OURS] = (script(own, "stdeconv"), HERE)
     if peer:
         tools[PEERS] = (script(peer, "flashdeconv"), {})
     tools[LINE] = (line, HERE)
@@ -87,13 +88,15 @@ def commands(home: Path, out: Path, peer: Path | None) -> dict[str, tuple[list[s
     return tools
 
 
-def run_size(home: Path, repeats: int, limit: float, peer: Path | None) -> tuple[list[dict], dict[str, dict]]:
+def run_size(
+    home: Path, repeats: int, limit: float, own: Path, peer: Path | None
+) -> tuple[list[dict], dict[str, dict]]:
     """All runs on one tissue (round 0 is the warm-up), and the scores of both tools' last answers."""
     runs: list[dict] = []
     scores: dict[str, dict] = {}
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "out.h5ad"
-        tools = commands(home, out, peer)
+        tools = commands(home, out, own, peer)
         for number in range(repeats + 1):
             for tool, (command, variables) in tools.items():
                 if any(run["tool"] == tool and run["status"] != "ok" for run in runs):
@@ -258,6 +261,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--limit", type=float, default=1800, help="seconds that one process may take")
     parser.add_argument("--no-peer", action="store_true", help="leave flashdeconv out")
     parser.add_argument("--peer-env", metavar="FOLDER", help="folder of flashdeconv's environment")
+    parser.add_argument("--own-env", metavar="FOLDER", help="folder of the environment that ours runs in")
     options = parser.parse_args(arguments)
     if options.only_plot and not (options.json and options.plot):
         parser.error("--only-plot needs --json and --plot")
@@ -273,9 +277,10 @@ def main(arguments: list[str] | None = None) -> int:
     if options.only_plot:
         draw(options.plot, load(options.json))
         return 0
+    own = own_python(options.own_env)
     peer = None if options.no_peer else peer_python(options.peer_env)
     simulator = (options.simulator or usual_simulator() or Path()).resolve()
-    facts = {"ours": versions(sys.executable, ["stdeconv_fast", *COMMON], HERE)}
+    facts = {"ours": versions(own, ["stdeconv_fast", *COMMON], HERE)}
     if peer:
         facts["peer"] = versions(peer, [PEER.partition("==")[0], *COMMON])
     entries: list[dict] = []
@@ -284,7 +289,7 @@ def main(arguments: list[str] | None = None) -> int:
         home, maker = find_tissue(options.tissue.resolve(), options.kind, n, simulator if simulator.is_file() else None)
         busy = os.getloadavg()[0]
         print(f"{options.kind} {n:,}: {home} ({maker}); load {busy:.1f}", file=sys.stderr, flush=True)
-        runs, scores = run_size(home, options.repeats, options.limit, peer)
+        runs, scores = run_size(home, options.repeats, options.limit, own, peer)
         tools, stages = summarise(runs)
         entry = {
             "kind": options.kind, "n": n, "tissue": maker, "repeats": options.repeats, "limit": options.limit,

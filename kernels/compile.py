@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numba
+from numba.core.sigutils import normalize_signature
 
 
 def kernel(function: Callable | None = None, /, **options: Any) -> Callable:
@@ -36,6 +37,8 @@ def kernel(function: Callable | None = None, /, **options: Any) -> Callable:
     -----
     Where neither the package's folder nor the user's cache folder can be written, numba raises "no locator
     available" at import; the kernel is then compiled anew in each process instead. NUMBA_CACHE_DIR=FOLDER helps.
+    A disk that fills up later, a cache file that is damaged or may not be read, and processes that write the same
+    cache at once cost a compilation, never the run (see `guard`).
 
     The cache notices an edit of the kernel's own file only. A kernel and the compiled helpers that it calls
     therefore live in one file.
@@ -48,10 +51,58 @@ def kernel(function: Callable | None = None, /, **options: Any) -> Callable:
 
     def compiled(function: Callable) -> Callable:
         try:
-            return numba.njit(cache=True, **settings)(function)
+            return guard(numba.njit(cache=True, **settings)(function))
         except RuntimeError as error:
             if "no locator" not in str(error):
                 raise
             return numba.njit(**settings)(function)
 
     return compiled if function is None else compiled(function)
+
+
+def guard(dispatcher: Any) -> Any:
+    """Make the disk cache of a compiled function one that can fail: a fault in it costs a compilation.
+
+    Parameters
+    ----------
+    dispatcher : numba dispatcher
+        With ``cache=True``; its cache is changed in place.
+
+    Returns
+    -------
+    dispatcher
+        The same.
+
+    Notes
+    -----
+    numba lets an OSError of its cache end the call. And where two processes compile one function for different types
+    at once, both may choose the same file for their machine code, so that the index of one names the code of the
+    other: what is read is used only if it was compiled for the types that were asked for.
+    """
+    if not hasattr(dispatcher, "_cache"):  # NUMBA_DISABLE_JIT: a plain function
+        return dispatcher
+    cache = dispatcher._cache
+    load, save = cache.load_overload, cache.save_overload
+
+    def load_overload(types: Any, context: Any) -> Any:
+        try:
+            found = load(types, context)
+            wanted, _ = normalize_signature(types)
+        except Exception:  # unreadable, cut short, not what numba wrote
+            return None
+        return found if found is not None and tuple(found.signature.args) == tuple(wanted) else None
+
+    def save_overload(types: Any, compiled: Any) -> None:
+        try:
+            try:
+                save(types, compiled)
+            except OSError:
+                raise
+            except Exception:  # an index that cannot be read: begin it anew
+                cache.flush()
+                save(types, compiled)
+        except Exception:  # a full disk, a folder that is read-only by now
+            return
+
+    cache.load_overload, cache.save_overload = load_overload, save_overload
+    return dispatcher

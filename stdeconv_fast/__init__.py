@@ -10,46 +10,65 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from . import io, pl, tl
     from .attention_regression_deconv import AttentionRegressionDeconv
-    from .errors import DataError, DataTypeError, DataWarning, DeviceError
+    from .built import BuiltReference
+    from .errors import DataError, DataTypeError, DataWarning, DeviceError, MemoryLimitError
     from .io.stores import open_spots
+    from .original_draws import OriginalDraws
     from .parcels import Result
     from .pipeline import deconvolve
     from .scoring import evaluate
     from .settings import Settings
+    from .studies.references import build_reference, filter_reference
+    from .studies.search import tune
+    from .studies.sweeps import robustness
     from .tissue import simulate
 
     __version__: str
 
 __all__ = [
     "AttentionRegressionDeconv",
+    "BuiltReference",
     "DataError",
     "DataTypeError",
     "DataWarning",
     "DeviceError",
+    "MemoryLimitError",
+    "OriginalDraws",
     "Result",
     "Settings",
     "__version__",
+    "build_reference",
     "deconvolve",
     "evaluate",
+    "filter_reference",
     "io",
     "open_spots",
     "pl",
+    "robustness",
     "simulate",
     "tl",
+    "tune",
 ]
 
 _HOMES = {
     "AttentionRegressionDeconv": "attention_regression_deconv",
+    "BuiltReference": "built",
     "DataError": "errors",
     "DataTypeError": "errors",
     "DataWarning": "errors",
     "DeviceError": "errors",
+    "MemoryLimitError": "errors",
+    "OriginalDraws": "original_draws",
     "Result": "parcels",
     "Settings": "settings",
+    "build_reference": "studies.references",
     "deconvolve": "pipeline",
     "open_spots": "io.stores",
     "evaluate": "scoring",
+    "filter_reference": "studies.references",
+    "robustness": "studies.sweeps",
     "simulate": "tissue",
+    "tune": "studies.search",
 }
 _SUBMODULES = ("io", "pl", "tl")
 

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from scipy.sparse import csr_matrix
 
+    from .original_draws import OriginalDraws
     from .parcels import Result
 
 
@@ -51,9 +52,11 @@ class AttentionRegressionDeconv:
         Layers of AnnData objects that hold the counts.
     spatial_key : str
         Key of ``st_data.obsm`` for the coordinates, where `st_coordinates` is None.
-    attention, loss, platform, abundance, tune, cell_level, max_cells_per_spot, standard_errors, min_shared_genes, \
-min_cells_per_type, exclude_types, check_counts, dtype, seed, device, progress
+    attention, loss, platform, abundance, tune, cell_level, max_cells_per_spot, standard_errors, detection, unknown, \
+min_shared_genes, min_cells_per_type, exclude_types, check_counts, dtype, seed, device, max_memory, progress, objective
         See `Settings`.
+    original_draws : OriginalDraws, optional
+        What the original program drew at random in a run that is to be repeated with ``objective="original"``.
 
     Attributes
     ----------
@@ -70,6 +73,8 @@ min_cells_per_type, exclude_types, check_counts, dtype, seed, device, progress
     ------
     DataError
         Input or settings that cannot be used; all faults of the input are in one message.
+    MemoryLimitError
+        The run would need more memory than there is, or than `max_memory`.
     DeviceError
         The device asked for cannot be used.
 
@@ -107,6 +112,8 @@ min_cells_per_type, exclude_types, check_counts, dtype, seed, device, progress
         cell_level: bool = True,
         max_cells_per_spot: int = 200,
         standard_errors: bool = False,
+        detection: bool = False,
+        unknown: bool = False,
         min_shared_genes: int = 10,
         min_cells_per_type: int = 1,
         exclude_types: Sequence[str] = (),
@@ -114,12 +121,17 @@ min_cells_per_type, exclude_types, check_counts, dtype, seed, device, progress
         dtype: str = "float32",
         seed: int = 0,
         device: str = "auto",
+        max_memory: float | None = None,
         progress: bool = True,
+        objective: str = "model",
+        original_draws: OriginalDraws | None = None,
     ) -> None:
         given = locals()
         self.settings = Settings(**{field.name: given[field.name] for field in fields(Settings)})
 
         from .backend import choose_device
+        from .memory import demand_room, estimate_bytes
+        from .original_draws import check_draws
         from .stages.inputs import read_inputs
 
         started = time.perf_counter()
@@ -128,6 +140,9 @@ min_cells_per_type, exclude_types, check_counts, dtype, seed, device, progress
             st_data, sc_data, st_coordinates, celltype,
             sections=sections, layer_st=layer_st, layer_sc=layer_sc, spatial_key=spatial_key, settings=self.settings,
         )  # fmt: skip
+        check_draws(original_draws, self.settings, len(self._inputs.spot_names), len(self._inputs.genes))
+        self._draws = original_draws
+        demand_room(estimate_bytes(self._inputs, self.settings), self.settings.max_memory)
         self._reading = time.perf_counter() - started
         self._result: Result | None = None
 
@@ -148,7 +163,9 @@ min_cells_per_type, exclude_types, check_counts, dtype, seed, device, progress
         from . import pipeline
 
         started = time.perf_counter()
-        self._result = pipeline.run(self._inputs, self.settings, device=self._device, reading=self._reading)
+        self._result = pipeline.run(
+            self._inputs, self.settings, device=self._device, reading=self._reading, draws=self._draws
+        )
         return self._result.proportions, time.perf_counter() - started
 
     @property

@@ -11,6 +11,10 @@ class DataTypeError(TypeError, DataError):
     """An object of a kind that cannot be used (it is a TypeError and a DataError at once)."""
 
 
+class MemoryLimitError(MemoryError, DataError):
+    """A run that needs more memory than there is (it is a MemoryError and a DataError at once)."""
+
+
 class DeviceError(RuntimeError):
     """The hardware or the package that a device needs is missing."""
 

@@ -42,6 +42,7 @@ class Workers:
     def __init__(self, n: int, pool: Executor | None) -> None:
         self.n = n
         self._pool = pool
+        self.host = self  # what runs on arrays of the host
 
     def each(self, call: Callable[..., Any], jobs: list[tuple]) -> list:
         """Results of `call(*job)` for each job, in order."""

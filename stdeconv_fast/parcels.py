@@ -5,11 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
+from .saved import Saved
+
 if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
     from scipy.sparse import csr_matrix
 
+    from .built import TypeSums
     from .settings import Settings
 
 
@@ -39,7 +42,7 @@ class Inputs:
     spots : csr_matrix or SpotSource, (n_spots, n_spatial_genes)
         Raw counts, all genes, in the caller's order and dtype. A source is read, and its values are checked, later.
     reference : csr_matrix, (n_cells, n_reference_genes)
-        Raw counts, all genes.
+        Raw counts, all genes; empty where a built reference holds no cells.
     coordinates : ndarray of float64, (n_spots, 2 or 3)
         Place of each spot, in the caller's unit.
     sections : ndarray of int32, (n_spots,)
@@ -60,6 +63,8 @@ class Inputs:
         Whether the spots hold whole numbers (count thinning needs them).
     notes : tuple of str
         The warnings that were given.
+    type_sums : TypeSums or None
+        What a built reference knows already.
     """
 
     spots: csr_matrix | SpotSource
@@ -77,6 +82,7 @@ class Inputs:
     spot_status: np.ndarray
     integer_counts: bool
     notes: tuple[str, ...] = ()
+    type_sums: TypeSums | None = None
 
 
 @dataclass(frozen=True)
@@ -222,7 +228,7 @@ class CellWeights:
 
 
 @dataclass(frozen=True, repr=False)
-class Result:
+class Result(Saved):
     """What a run gives back.
 
     Attributes
@@ -232,7 +238,8 @@ class Result:
     status : Series of str, (n_spots,)
         "ok", or why a row is NaN.
     cell_weights : csr_matrix of float32 or None
-        (n_spots, n_cells), where the cell level ran: shares of reference cells; rows sum to 1.
+        (n_spots, n_cells), where the cell level ran: shares of reference cells; rows sum to 1. Float64 with
+        ``objective="original"``.
     cells : Index or None
         Names of the columns of `cell_weights`.
     cell_types : Series or None
@@ -246,17 +253,30 @@ class Result:
     genes : Index
         The genes used.
     graph : Graph or None
-        The attention graph of the last pass, over the spots whose status is "ok".
+        The attention graph of the last pass, over the spots whose status is "ok". None with
+        ``objective="original"``, whose weights are not symmetric.
     standard_errors : DataFrame or None
         (n_spots, n_types), of the proportions, with ``standard_errors=True``: from the curvature of the objective
-        over the types above 0, the reference and the neighbours held. NaN where a proportion is 0 or NaN. With the
-        cell level too they are those of the type level.
-    fit : Series or None
-        "deviance", (n_spots,): Poisson deviance per count of the used genes at the type level, NaN where nothing can
-        be said. It falls with the counts of a spot: compare spots of like depth. None with least squares.
+        over the types above 0, the reference and the neighbours held. Where a proportion is 0, the error that it would
+        have just above 0. NaN where a proportion is NaN, or the counts leave a mixture of types open. With the cell
+        level too they are those of the type level.
+    q_values : DataFrame or None
+        (n_spots, n_types), with ``detection=True``: false discovery rate at which a type counts as present in a spot
+        (likelihood ratio against its absence, neighbours held; Benjamini-Hochberg over spots and types). 1 where a
+        proportion is 0. Of the type level, as the standard errors.
+    fit : DataFrame or None
+        (n_spots, 3) at the type level, NaN where nothing can be said; None with least squares. ``deviance``: Poisson
+        deviance per count of the used genes; it falls with the counts of a spot. ``misfit``: excess of the counts
+        along the gene programme that the reference explains worst, against spots of like depth (0: the usual, unit:
+        their scatter); high where a type is missing. ``q_value``: of the misfit.
     gene_fit : DataFrame or None
-        Genes used by ``observed`` and ``expected`` (counts over all spots) and ``dispersion`` (mean over spots of
-        (y - mu)^2 / mu, about 1 where the reference explains the gene). None with least squares.
+        Genes used by ``observed`` and ``expected`` (counts over all spots), ``dispersion`` (mean over spots of
+        (y - mu)^2 / mu, about 1 where the reference explains the gene), ``unexplained`` (log2 of observed over
+        expected in the tenth of the spots with the highest misfit, relative to the others) and ``rank`` by it, from
+        1. None with least squares.
+    provenance : dict of str to dict of str to str
+        "inputs": a fingerprint each of spots, coordinates, sections and reference, by content; "versions": of Python
+        and of the packages that computed.
     """
 
     proportions: pd.DataFrame
@@ -271,8 +291,10 @@ class Result:
     genes: pd.Index
     graph: Graph | None = None
     standard_errors: pd.DataFrame | None = None
-    fit: pd.Series | None = None
+    q_values: pd.DataFrame | None = None
+    fit: pd.DataFrame | None = None
     gene_fit: pd.DataFrame | None = None
+    provenance: dict[str, dict[str, str]] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         told = self.diagnostics

@@ -6,8 +6,9 @@ import logging
 import os
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,9 +16,11 @@ import pandas as pd
 
 from .backend import agree, choose_device, hold_device
 from .errors import DataWarning
+from .memory import demand_room, estimate_bytes
+from .original_draws import OriginalDraws, check_draws
 from .parallel import Workers
 from .parcels import CellWeights, Inputs, Reference, Result, SpotSource, Strengths
-from .procedures import in_pieces, passes, strengths
+from .procedures import in_pieces, missing, original, passes, provenance, strengths, uncertainty
 from .settings import Settings
 from .stages import aggregate, attention, graph, reference, refine_cells
 from .stages.inputs import read_inputs
@@ -40,6 +43,7 @@ def deconvolve(
     work_folder: str | os.PathLike[str] | None = None,
     resume: bool = False,
     keep_work: bool = False,
+    original_draws: OriginalDraws | None = None,
     **settings: Any,
 ) -> Result:
     """Estimate the cell-type composition of every spot.
@@ -48,12 +52,12 @@ def deconvolve(
     ----------
     spatial : DataFrame, ndarray, sparse matrix, AnnData or SpotStore, (n_spots, n_genes)
         Raw counts. Those of a store (`stdeconv_fast.open_spots`) are read by blocks and never held whole.
-    reference : DataFrame, ndarray, sparse matrix or AnnData, (n_cells, n_genes)
-        Raw counts.
+    reference : DataFrame, ndarray, sparse matrix, AnnData or BuiltReference, (n_cells, n_genes)
+        Raw counts, or what `stdeconv_fast.build_reference` made of them.
     coordinates : DataFrame or array, (n_spots, 2 or 3), optional
         Place of each spot, in any unit; by default ``spatial.obsm[spatial_key]``.
     cell_types : Series, DataFrame, list, array, categorical or str
-        Type of each cell, or the column of ``reference.obs`` that holds it.
+        Type of each cell, or the column of ``reference.obs`` that holds it. None with a built reference.
     sections : Series, list, array or str, optional
         Section of each spot, or the column of ``spatial.obs``; spots of different sections are never neighbours.
     layer_st, layer_sc : str, optional
@@ -72,6 +76,8 @@ def deconvolve(
         Go on with the run that `work_folder` holds.
     keep_work : bool
         Leave the work folder as it is at the end: until the result is safe on disk, say.
+    original_draws : OriginalDraws, optional
+        What the original program drew at random in a run that is to be repeated with ``objective="original"``.
     **settings
         Fields of `stdeconv_fast.Settings`.
 
@@ -83,6 +89,8 @@ def deconvolve(
     ------
     DataError
         Input or settings that cannot be used; all faults in one message, before any long work.
+    MemoryLimitError
+        The run would need more memory than there is, or than `max_memory`.
     DeviceError
         The device asked for cannot be used.
     """
@@ -95,9 +103,11 @@ def deconvolve(
         spatial, reference, coordinates, cell_types,
         sections=sections, layer_st=layer_st, layer_sc=layer_sc, spatial_key=spatial_key, spots=spots, settings=chosen,
     )  # fmt: skip
+    check_draws(original_draws, chosen, len(inputs.spot_names), len(inputs.genes))
+    demand_room(estimate_bytes(inputs, chosen, in_pieces.count_tiles(inputs, tiles, work_folder)), chosen.max_memory)
     reading = time.perf_counter() - started
     with in_pieces.open_tiling(inputs, chosen, tiles, work_folder, resume, keep_work) as tiling:
-        return run(inputs, chosen, device=device, reading=reading, tiling=tiling)
+        return run(inputs, chosen, device=device, reading=reading, tiling=tiling, draws=original_draws)
 
 
 def run(
@@ -107,6 +117,8 @@ def run(
     device: str = "cpu",
     reading: float = 0.0,
     tiling: in_pieces.Tiling | None = None,
+    draws: OriginalDraws | None = None,
+    look: Callable[[Reference, np.ndarray, np.ndarray], None] | None = None,
 ) -> Result:
     """Run the model on checked input.
 
@@ -120,8 +132,17 @@ def run(
         Seconds that reading and checking took.
     tiling : Tiling, optional
         How the tissue is cut; None: solved whole.
+    draws : OriginalDraws, optional
+        What the original program drew, with ``objective="original"``.
+    look : callable, optional
+        Called once all is solved, with what is known of the types, the abundances (n_used, n_types) and the spots
+        used, (n_used,): for those who score a fit.
     """
+    if settings.unknown:
+        missing.check_names(inputs.types)
     clock = Clock(settings.progress, reading)
+    if settings.objective == "original":
+        return original.run_original(inputs, settings, draws, clock)
     dtype = np.dtype(settings.dtype)
     notes = list(inputs.notes)
     status = inputs.spot_status.copy()
@@ -143,17 +164,23 @@ def run(
             places = graph.link_spots(coordinates, sections, settings.k_neighbors, keys, workers)
             linked = pieces.link(places)
         with clock.stage("first fit"):
-            if known.platform == "joint":
-                known = passes.fit_platform(pieces, known, coordinates, sections, keys, workers)
-            known, abundances = passes.first_fit(
-                pieces, known, settings.loss, settings.lambda_ridge, keys, workers
-            )
+
+            def start(known: Reference) -> tuple[Reference, np.ndarray]:
+                if known.platform == "joint":
+                    known = passes.fit_platform(pieces, known, coordinates, sections, keys, workers)
+                return passes.first_fit(pieces, known, settings.loss, settings.lambda_ridge, keys, workers)
+
+            known, abundances = start(known)
+            if settings.unknown:
+                profiles = missing.add_unknown(pieces, profiles, known, workers.fetch(abundances), keys)
+                inputs = replace(inputs, types=(*inputs.types, missing.UNKNOWN))
+                known, abundances = start(reference.fit_reference(profiles, kept, gene_totals, settings.platform))
         with clock.stage("tuning"):
             if settings.lambda_spatial == 0 or not len(places.indices):
                 chosen = Strengths(0.0, settings.phi, False)
             elif settings.tune and whole:
                 chosen = strengths.choose_strengths(
-                    pieces.take, known, places, coordinates, sections, keys, gene_keys,
+                    pieces.take, known, places, coordinates, sections, pieces.totals, keys, gene_keys,
                     loss=settings.loss, phi=settings.phi, lambda_ridge=settings.lambda_ridge,
                     listen=settings.attention and settings.n_iter > 1, workers=workers,
                 )  # fmt: skip
@@ -169,18 +196,26 @@ def run(
                 )  # fmt: skip
             else:
                 pieces.finish_alone(abundances, settings.lambda_ridge)
+        linked, links, abundances = workers.fetch((linked, links, abundances))  # what follows runs on the host
         by_cell = settings.abundance == "cells" or (
             settings.abundance == "auto" and known.platform_log2_sd < reference.STRONG_PLATFORM
         )
         content = known.mrna_content if by_cell else None
-        fit = errors = None
+        fit = errors = present = None
         with clock.stage("fit"):
             roughness = attention.measure_roughness(linked, abundances, workers)
             if settings.loss == "poisson":
-                fit = pieces.measure_fit(known, abundances)
+                fit, misfit = missing.measure_fit(pieces, known, abundances, keys)
         if settings.standard_errors:
             with clock.stage("standard errors"):
-                errors = pieces.estimate_errors(abundances, links, strength, settings.lambda_ridge, content)
+                errors = pieces.estimate_errors(
+                    fit.dispersion, abundances, links, strength, settings.lambda_ridge, content
+                )
+        if settings.detection:
+            with clock.stage("detection"):
+                present = uncertainty.to_q_values(pieces.weigh_absence(
+                    fit.dispersion, abundances, links, strength, chosen.phi, settings.lambda_ridge
+                ))  # fmt: skip
         cells = None
         if settings.cell_level:
             turns = 2 if strength > 0 else 1
@@ -191,7 +226,8 @@ def run(
                 }  # fmt: skip
                 cells = _refine(inputs, settings, profiles, known, gene_keys, fixed, workers)
                 abundances = refine_cells.sum_by_type(cells, len(inputs.types), dtype)
-        links, abundances = workers.fetch((links, abundances))
+    if look is not None:
+        look(known, abundances, rows)
     shares = aggregate.to_proportions(abundances, content)
     unexplained = np.isnan(shares).any(axis=1)
     status[rows[unexplained]] = "no type explains the counts"
@@ -203,6 +239,11 @@ def run(
             f"{'cells' if by_cell else 'mrna'!r}): set both, and compare."
         )
         warnings.warn(notes[-1], DataWarning, stacklevel=3)
+    if fit is not None:
+        note = missing.warn_of(misfit, inputs.genes[kept], pieces.totals)
+        if note and not settings.unknown:
+            notes.append(note)
+            warnings.warn(note, DataWarning, stacklevel=3)
     names, types, genes = pd.Index(inputs.spot_names), pd.Index(inputs.types), pd.Index(inputs.genes[kept])
 
     def by_spot(values: np.ndarray, columns: Any) -> pd.DataFrame:
@@ -234,10 +275,15 @@ def run(
         genes=genes,
         graph=links,
         standard_errors=None if errors is None else by_spot(errors, types),
-        fit=None if fit is None else by_spot(fit.deviances[:, None], ["deviance"])["deviance"],
-        gene_fit=None if fit is None else pd.DataFrame(
-            {"observed": fit.observed, "expected": fit.expected, "dispersion": fit.dispersion}, index=genes
+        q_values=None if present is None else by_spot(present, types),
+        fit=None if fit is None else by_spot(
+            np.column_stack([fit.deviances, misfit.scores, misfit.q_values]), ["deviance", "misfit", "q_value"]
         ),
+        gene_fit=None if fit is None else pd.DataFrame({
+            "observed": fit.observed, "expected": fit.expected, "dispersion": fit.dispersion,
+            "unexplained": misfit.genes, "rank": missing.to_ranks(misfit.genes),
+        }, index=genes),
+        provenance=provenance.trace(inputs, profiles, pieces.totals, gene_totals),
     )  # fmt: skip
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from .errors import DataError, DataTypeError
+from .studies.plots import robustness as robustness
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

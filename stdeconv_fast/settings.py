@@ -8,11 +8,13 @@ from typing import Any
 
 from .errors import DataError, DataTypeError
 
+OBJECTIVES = ("model", "original")
 LOSSES = ("poisson", "gaussian")
 PLATFORMS = ("auto", "pooled", "joint", "none")
 ABUNDANCES = ("auto", "cells", "mrna")
 DEVICES = ("auto", "cpu", "cuda")
 DTYPES = ("float32", "float64")
+POISSON_ALONE = ("standard_errors", "detection", "unknown")
 MOST, MOST_WHOLE = 1e12, 2**62  # beyond these working numbers overflow
 
 
@@ -54,8 +56,13 @@ class Settings:
     max_cells_per_spot : int >= 1
         Reference cells that a spot keeps at most.
     standard_errors : bool
-        Give a standard error for every proportion above 0 (Poisson loss alone). With the cell level too they are
-        those of the type level.
+        Give a standard error for every proportion (Poisson loss alone). With the cell level too they are those of
+        the type level.
+    detection : bool
+        Give a q-value for the presence of every type in every spot (Poisson loss alone), at the type level.
+    unknown : bool
+        Add one type, "unknown", whose profile is estimated from what the reference leaves unexplained (Poisson loss
+        and type level alone).
     min_shared_genes : int >= 2
         Fewer shared genes are refused.
     min_cells_per_type : int >= 1
@@ -72,8 +79,16 @@ class Settings:
         Where the kernels run; "auto" takes CUDA where CuPy and a GPU are there and can hold the run.
     n_jobs : int or None
         Threads; -1: all that the process may use; None: what joblib's context says, else one.
+    max_memory : float or None
+        GB (1e9 bytes) that a run may take besides its input, by an estimate made before the work; more is refused.
+        None: what is available, limits of containers included.
     progress : bool
         Show progress bars on long stages.
+    objective : {"model", "original"}
+        "original": what the original program computes, to repeat its results (the README tells why it is not the
+        default). phi, the lambdas, max_cells_per_type, n_iter and k_neighbors, which counts the spot itself, then
+        mean what they mean there; nothing is tuned, `seed` draws the attention among the cells, which alone is in
+        single precision, and `cell_level` says whether the weights of the cells, all of them, are given, too.
 
     Raises
     ------
@@ -98,6 +113,8 @@ class Settings:
     cell_level: bool = False
     max_cells_per_spot: int = 200
     standard_errors: bool = False
+    detection: bool = False
+    unknown: bool = False
     min_shared_genes: int = 10
     min_cells_per_type: int = 1
     exclude_types: tuple[str, ...] = ()
@@ -106,7 +123,9 @@ class Settings:
     seed: int = 0
     device: str = "auto"
     n_jobs: int | None = -1
+    max_memory: float | None = None
     progress: bool = True
+    objective: str = "model"
 
     def __post_init__(self) -> None:
         faults: list[DataError] = []
@@ -147,17 +166,26 @@ class Settings:
         ):  # fmt: skip
             number(name, low, whole=True)
         for name, options in (
-            ("loss", LOSSES), ("platform", PLATFORMS), ("abundance", ABUNDANCES), ("device", DEVICES),
+            ("objective", OBJECTIVES), ("loss", LOSSES), ("platform", PLATFORMS), ("abundance", ABUNDANCES),
+            ("device", DEVICES),
         ):  # fmt: skip
             choice(name, options)
         dtype = getattr(self.dtype, "__name__", None) or str(self.dtype)
         object.__setattr__(self, "dtype", dtype)
         choice("dtype", DTYPES)
-        for name in ("attention", "tune", "cell_level", "standard_errors", "check_counts", "progress"):
+        for name in ("attention", "tune", "cell_level", "check_counts", "progress", *POISSON_ALONE):
             switch(name)
-        if self.standard_errors is True and self.loss == "gaussian":
-            rule = "`standard_errors` must be False with loss='gaussian'; got True."
-            faults.append(DataError(f"{rule} standard_errors needs the Poisson loss."))
+        for name in POISSON_ALONE:
+            if getattr(self, name) is True and self.loss == "gaussian":
+                rule = f"`{name}` must be False with loss='gaussian'; got True."
+                faults.append(DataError(f"{rule} {name} needs the Poisson loss."))
+        if self.unknown is True and self.cell_level is True:
+            rule = "`unknown` must be False with cell_level=True; got True."
+            faults.append(DataError(f"{rule} An unknown type has no cells: set cell_level=False."))
+        if self.objective == "original":
+            faults += self._unknown_to_the_original()
+        if self.max_memory is not None:
+            number("max_memory", 0)
         if self.n_jobs is not None:
             if isinstance(self.n_jobs, bool) or not isinstance(self.n_jobs, Integral):
                 faults.append(DataTypeError(f"`n_jobs` must be a whole number or None; got {self.n_jobs!r}."))
@@ -171,6 +199,24 @@ class Settings:
         except TypeError:
             faults.append(DataTypeError(f"`exclude_types` must be a list of type names; got {self.exclude_types!r}."))
         raise_faults(faults, "settings")
+
+    def _unknown_to_the_original(self) -> list[DataError]:
+        """Settings that the original program has nothing for, where they are not left at their defaults."""
+        usual = {
+            "loss": "poisson", "platform": "auto", "abundance": "auto", "attention": True, "standard_errors": False,
+            "detection": False, "unknown": False,
+        }  # fmt: skip
+        faults = [
+            DataError(
+                f"`{name}` must be {value!r}, its default, with objective='original'; got {getattr(self, name)!r}. "
+                "The original program has no such choice."
+            )
+            for name, value in usual.items()
+            if getattr(self, name) != value
+        ]
+        if self.device == "cuda":
+            faults.append(DataError("`device` must be 'auto' or 'cpu' with objective='original'; got 'cuda'."))
+        return faults
 
     def as_dict(self) -> dict[str, Any]:
         """The settings as plain Python values."""

@@ -8,19 +8,24 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from .built import BuiltReference
 from .errors import DataError, DataTypeError, DataWarning
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from anndata import AnnData
 
     from .parcels import Result, SpotSource
+    from .studies.search import Tuning
 
+FIT_COLUMNS = {"deviance": "_deviance", "misfit": "_misfit", "q_value": "_misfit_q"}  # of Result.fit, in obs
 CELLS_PER_TYPE = 100  # default of max_cells_per_type here, where the cell level is asked for
 
 
 def deconvolve(
     adata_st: AnnData,
-    adata_sc: AnnData,
+    adata_sc: AnnData | BuiltReference,
     *,
     cell_type_key: str = "cell_type",
     key_added: str = "stdeconv",
@@ -42,10 +47,10 @@ def deconvolve(
     adata_st : AnnData, (n_spots, n_genes)
         Raw counts of the spots, with coordinates in ``obsm[spatial_key]``. A view becomes an object of its own. In
         backed mode the counts are read by blocks and never held whole.
-    adata_sc : AnnData, (n_cells, n_genes)
-        Raw counts of the reference cells; never changed.
+    adata_sc : AnnData or BuiltReference, (n_cells, n_genes)
+        Raw counts of the reference cells, never changed; or what `stdeconv_fast.build_reference` made of them.
     cell_type_key : str
-        Column of ``adata_sc.obs`` with the type of each cell.
+        Column of ``adata_sc.obs`` with the type of each cell. Not looked at with a built reference.
     key_added : str
         Under which name the answer is written.
     layer_st, layer_sc : str, optional
@@ -63,7 +68,8 @@ def deconvolve(
     spots : SpotStore, optional
         Where the counts are read from (`stdeconv_fast.open_spots`); `adata_st` needs no X then.
     **settings
-        Fields of `stdeconv_fast.Settings`. With ``cell_level=True``, `max_cells_per_type` is 100 unless given.
+        Fields of `stdeconv_fast.Settings`. With ``cell_level=True``, `max_cells_per_type` is 100 unless given
+        (1000, as without, with ``objective="original"``, which may be given ``original_draws``).
 
     Returns
     -------
@@ -81,7 +87,12 @@ def deconvolve(
             nothing can be said. It falls with depth: compare spots of like counts. Not with ``loss="gaussian"``.
         ``obsm[key_added + "_se"]``
             With ``standard_errors=True``: DataFrame, (n_spots, n_types), standard errors of the proportions at the
-            type level; NaN where a proportion is 0 or NaN.
+            type level; NaN where a proportion is NaN.
+        ``obs[key_added + "_misfit"]``, ``obs[key_added + "_misfit_q"]``
+            How far a spot is along the gene programme that the reference explains worst, against spots of like depth,
+            and the q-value of that: high and low where the reference lacks a type. Not with ``loss="gaussian"``.
+        ``obsm[key_added + "_q"]``
+            With ``detection=True``: DataFrame, (n_spots, n_types), q-values of the presence of each type.
         ``uns[key_added + "_params"]``
             ``call`` and ``settings`` (the keywords that repeat the run), the smoothing chosen, diagnostics, seconds.
         ``obsm[key_added + "_cells"]``, ``uns[key_added + "_cells"]``
@@ -107,7 +118,7 @@ def deconvolve(
         "spatial_key": spatial_key, "sample_key": sample_key,
     }  # fmt: skip
     _check(adata_st, adata_sc, call)
-    if settings.get("cell_level"):
+    if settings.get("cell_level") and settings.get("objective") != "original":
         settings.setdefault("max_cells_per_type", CELLS_PER_TYPE)
     if isinstance(settings.get("exclude_types"), np.ndarray):  # as it comes back from a file
         settings["exclude_types"] = settings["exclude_types"].tolist()
@@ -116,7 +127,7 @@ def deconvolve(
 
         spots = open_spots(adata_st, layer_st)
     result = pipeline.deconvolve(
-        adata_st, adata_sc, None, cell_type_key,
+        adata_st, adata_sc, None, None if isinstance(adata_sc, BuiltReference) else cell_type_key,
         sections=sample_key, layer_st=layer_st if spots is None else None, layer_sc=layer_sc, spatial_key=spatial_key,
         spots=spots, device=device, n_jobs=n_jobs, seed=seed, **settings,
     )  # fmt: skip
@@ -128,12 +139,62 @@ def deconvolve(
     return adata_st if copy else None
 
 
+def tune(
+    adata_st: AnnData,
+    adata_sc: AnnData | BuiltReference,
+    grid: Mapping[str, Any],
+    *,
+    cell_type_key: str = "cell_type",
+    layer_st: str | None = None,
+    layer_sc: str | None = None,
+    spatial_key: str = "spatial",
+    sample_key: str | None = None,
+    **options: Any,
+) -> Tuning:
+    """Try settings on AnnData objects and say which are best, without a truth; nothing is written into them.
+
+    Parameters
+    ----------
+    adata_st, adata_sc, cell_type_key, layer_st, layer_sc, spatial_key, sample_key
+        As for `tl.deconvolve`.
+    grid : mapping of str to list, or to a distribution
+        The values of each setting to try.
+    **options
+        As for `stdeconv_fast.tune`: `score`, `n_trials`, `work_folder`, `resume`, `jobs`, and fields of `Settings`.
+        With the cell level, `max_cells_per_type` is 100 unless given, as in `tl.deconvolve`.
+
+    Returns
+    -------
+    Tuning
+        ``.table``, a row a trial, and ``.best``: ``tl.deconvolve(adata_st, adata_sc, **tuning.best)``.
+
+    Raises
+    ------
+    DataError
+        Input, grid or options that cannot be used.
+    """
+    from .studies import search
+
+    call = {
+        "cell_type_key": cell_type_key, "key_added": "stdeconv", "layer_st": layer_st, "layer_sc": layer_sc,
+        "spatial_key": spatial_key, "sample_key": sample_key,
+    }  # fmt: skip
+    _check(adata_st, adata_sc, call)
+    searched = list(grid) if isinstance(grid, dict) else []
+    if (options.get("cell_level") or "cell_level" in searched) and "max_cells_per_type" not in searched:
+        options.setdefault("max_cells_per_type", CELLS_PER_TYPE)
+    return search.tune(
+        adata_st, adata_sc, None, None if isinstance(adata_sc, BuiltReference) else cell_type_key, grid=grid,
+        sections=sample_key, layer_st=layer_st, layer_sc=layer_sc, spatial_key=spatial_key, **options,
+    )  # fmt: skip
+
+
 def _check(adata_st: Any, adata_sc: Any, call: dict[str, Any]) -> None:
     """Refuse what is no AnnData, and keys that are no names or not there."""
     from anndata import AnnData
 
     for name, value in (("adata_st", adata_st), ("adata_sc", adata_sc)):
-        if not isinstance(value, AnnData):
+        if not isinstance(value, AnnData) and not (name == "adata_sc" and isinstance(value, BuiltReference)):
             raise DataTypeError(
                 f"`{name}` must be an AnnData; got {type(value).__name__}. "
                 "Use stdeconv_fast.deconvolve for tables and arrays."
@@ -147,10 +208,12 @@ def _check(adata_st: Any, adata_sc: Any, call: dict[str, Any]) -> None:
         raise DataError(f"`key_added` must be a name without '/', which h5ad files cannot hold; got {key!r}.")
     if key == call["spatial_key"]:
         raise DataError(f"`key_added` must not be the key of the coordinates; got {key!r} for both.")
-    written = [key + ending for ending in ("_dominant", "_status", "_deviance")]
+    written = [key + ending for ending in ("_dominant", "_status", *FIT_COLUMNS.values())]
     if call["sample_key"] in written:
         raise DataError(f"`key_added` must leave the column of the sections as it is; got {call['sample_key']!r}.")
-    for name, table, obs in (("cell_type_key", "adata_sc", adata_sc.obs), ("sample_key", "adata_st", adata_st.obs)):
+    built = isinstance(adata_sc, BuiltReference)
+    columns = [("sample_key", "adata_st", adata_st.obs)]
+    for name, table, obs in columns if built else [("cell_type_key", "adata_sc", adata_sc.obs), *columns]:
         wanted = call[name]
         if wanted is not None and wanted not in obs.columns:
             from difflib import get_close_matches
@@ -160,7 +223,7 @@ def _check(adata_st: Any, adata_sc: Any, call: dict[str, Any]) -> None:
             listed = ", ".join(map(repr, there[:10])) + (", ..." if len(there) > 10 else "") or "no columns"
             remedy = f"{name}={close[0]!r}" if close else f"{name} with one of them" if there else f"add it to {table}"
             raise DataError(f"{table}.obs must have the column {wanted!r}; got {listed}. Pass {remedy}.")
-    labels = {str(label) for label in adata_sc.obs[call["cell_type_key"]].unique()}
+    labels = {str(label) for label in (adata_sc.types if built else adata_sc.obs[call["cell_type_key"]].unique())}
     if len({label.replace("/", "|") for label in labels}) < len(labels):
         raise DataError("cell types must differ in more than '/' and '|', as h5ad files hold no '/'. Rename them.")
 
@@ -178,13 +241,15 @@ def _write(adata: AnnData, key: str, result: Result, call: dict[str, Any]) -> No
     adata.uns[key + "_params"] = _params(result, call)
     for slot in (adata.obsm, adata.uns):  # of an earlier run
         slot.pop(key + "_cells", None)
-    adata.obsm.pop(key + "_se", None)
-    if result.standard_errors is not None:
-        adata.obsm[key + "_se"] = result.standard_errors.set_axis(shares.index, axis=0).set_axis(columns, axis=1)
-    if result.fit is not None:
-        adata.obs[key + "_deviance"] = result.fit.to_numpy()
-    elif key + "_deviance" in adata.obs:
-        del adata.obs[key + "_deviance"]
+    for ending, table in (("_se", result.standard_errors), ("_q", result.q_values)):
+        adata.obsm.pop(key + ending, None)
+        if table is not None:
+            adata.obsm[key + ending] = table.set_axis(shares.index, axis=0).set_axis(columns, axis=1)
+    for column, ending in FIT_COLUMNS.items():
+        if result.fit is not None:
+            adata.obs[key + ending] = result.fit[column].to_numpy()
+        elif key + ending in adata.obs:
+            del adata.obs[key + ending]
     if result.cell_weights is not None:
         adata.obsm[key + "_cells"] = result.cell_weights
         adata.uns[key + "_cells"] = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -185,6 +186,10 @@ def _write(target: Path, fill: Callable[[BinaryIO], Any], sync: bool) -> None:
                 file.flush()
                 os.fsync(file.fileno())
         os.replace(part, target)
+    except OSError as fault:
+        if fault.errno is None:  # NumPy wrote less than it was to, and does not say why
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(target)) from fault
+        raise
     finally:
         part.unlink(missing_ok=True)
 

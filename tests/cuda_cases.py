@@ -278,20 +278,7 @@ def _fits(size, dtype):
     tissue = make_tissue(*size)
     n, n_types = tissue.truth.shape
     v = (0.9 * tissue.truth + 0.1 / n_types).astype(dtype)
-    bounded = near(tissue, dtype)
-    wide = bounded.astype(float)
     arrays = spot_arrays(tissue, dtype, narrow(dtype))
-    contents = np.random.default_rng(5).uniform(0.5, 2.0, n_types).astype(dtype)
-    degrees = graph_arrays(tissue.attention, dtype)[3]
-    for strength in ((20.0, 1.0), (0.0, 0.0)):
-        expected = naive_fits.measure_errors(
-            tissue, wide, contents.astype(float), tissue.attention, *strength
-        )
-        yield Case(
-            fits.measure_errors, n, (*arrays[:4], arrays[5], degrees, contents, bounded),
-            (*strength, np.full((n, n_types), float(GUARD))),
-            {0: ("measure_errors", expected)} if strength[1] else {},
-        )  # fmt: skip
     plain = score_arrays(tissue, dtype, weighted=False)
     kept = (*arrays[:3], *plain[3:])
     seen = tissue.counts.sum(axis=1) > 0

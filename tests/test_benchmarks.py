@@ -7,9 +7,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 
-from benchmarks import cold_start, roofline, widths
+from benchmarks import calibration, cold_start, missing_types, robustness, roofline, widths
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -75,6 +77,25 @@ def test_a_cold_start_is_timed_from_outside(tmp_path):
     assert 0 < seconds < 10 and said.strip() == str(tmp_path)
 
 
+def test_every_level_of_robustness_is_judged(tmp_path):
+    rows = [
+        {"set": name, "kind": kind, "level": level, "method": method, "pearson": pearson}
+        for name, shift in (("one", 0.1), ("two", -0.1))
+        for kind, level in robustness.cases()
+        for method, pearson in ((robustness.OURS, 0.9 + shift), ("NNLS", 0.8 + shift))
+    ]
+    table = pd.DataFrame(rows)
+    judged = robustness.judge(table)
+    assert len(judged) == 16 and (judged["ours first"] == "ok").all()  # four kinds, level 0 in each of them
+    assert judged[robustness.OURS].tolist() == pytest.approx([0.9] * 16)
+    bad = (table["kind"] == "depth") & (table["level"] == 0.6) & (table["method"] == "NNLS")
+    table.loc[bad, "pearson"] += 0.1
+    judged = robustness.judge(table)["ours first"]
+    assert judged[judged == "NOT"].index.tolist() == [("depth", 0.6)]  # a tie is not the highest
+    robustness.draw(table, tmp_path / "curves.png")
+    assert (tmp_path / "curves.png").stat().st_size > 10_000
+
+
 KERNELS = """
 from benchmarks import bench_kernels
 bench_kernels.N_SPOTS = 1200  # from 1,000 spots on a grid is looked for
@@ -92,3 +113,24 @@ def test_every_kernel_has_a_case():
     done = subprocess.run([sys.executable, "-c", KERNELS], capture_output=True, text=True, env=environment, cwd=ROOT)
     assert done.returncode == 0, done.stderr
     assert not done.stdout.strip(), f"benchmarks/bench_kernels.py has no case for {done.stdout}"
+
+
+def test_promises_of_calibration_and_missing_types():
+    rows = [
+        {"case": "the model holds", "counts": 300, "share above": 0.05, "share to": 1.0, "coverage": 0.9,
+         "false discoveries": 0.01},
+        {"case": "the model holds", "counts": 300, "share above": 0.05, "share to": 0.1, "coverage": 0.96},
+        {"case": "a type missing", "counts": 300, "share above": 0.05, "share to": 1.0, "coverage": 0.5,
+         "false discoveries": 0.5},
+    ]  # fmt: skip
+    assert [holds for _, holds in calibration.judge(pd.DataFrame(rows))] == [True, False, True]
+    table = pd.DataFrame({
+        "set": ["a", "a", "b"], "ours": [0.9, 0.7, 0.4], "flashdeconv": [0.5, 0.6, 0.6],
+        "flashdeconv, pooled": [0.6, 0.4, 0.5],
+    })  # fmt: skip
+    told = {"a": {"whole reference warned": True}, "b": {"whole reference warned": False}}
+    assert [holds for _, holds in missing_types.judge(table, told)] == [True, True, False]
+    truth = pd.DataFrame({"here": [0.5] * 20 + [0.0] * 20, "everywhere": 0.5, "nowhere": 0.0, "new": 0.3})
+    chosen, passed = missing_types.choose_types(truth, pd.Series(["here", "everywhere", "nowhere"]))
+    assert chosen == ["here"] and set(passed) == {"everywhere", "nowhere", "new"}
+    assert missing_types.measure_auroc(np.array([3.0, 1.0, 2.0, 2.0]), np.array([True, False, True, False])) == 0.875

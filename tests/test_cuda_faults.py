@@ -82,7 +82,7 @@ def test_a_planted_fault_is_told(name):
 
 
 def test_static_shared_memory_is_refused():
-    text = loader.read_source("fits").replace("DYNAMIC_SHARED(smem_raw)", "__shared__ double smem_raw[512];")
+    text = loader.read_source("spots").replace("DYNAMIC_SHARED(smem_raw)", "__shared__ unsigned char smem_raw[512];")
     with pytest.raises(build.BuildError, match="static_shared_memory_is_refused"):
         build.build(text, loader.options({"real": np.float64, "index_t": np.int32, "count_t": np.float64}, 1))
 

@@ -45,7 +45,7 @@ def test_the_device_gives_what_the_cpu_gives(name):
     if name == "gaussian":
         assert told["launches"]["solve_spots_gaussian"] > 10
         return
-    assert told["launches"]["solve_spots"] >= 1 and told["launches"]["measure_deviance"] >= 1
+    assert told["launches"]["solve_spots"] >= 1
     assert (told["launches"].get("visit_spots", 0) > 0) == (name != "alone")
     assert ("sweep_cells" in told["launches"]) == (name == "cells")
 

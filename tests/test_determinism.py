@@ -56,6 +56,8 @@ def arrays_of(result):
         found |= {"deviance": result.fit.to_numpy(), "gene fit": result.gene_fit.to_numpy()}
     if result.standard_errors is not None:
         found["standard errors"] = result.standard_errors.to_numpy()
+    if result.q_values is not None:
+        found["q-values"] = result.q_values.to_numpy()
     if result.cell_weights is not None:
         matrix = result.cell_weights
         found |= {"cell indptr": matrix.indptr, "cell indices": matrix.indices, "cell weights": matrix.data}
@@ -66,6 +68,7 @@ def arrays_of(result):
 def test_threads_change_no_bit(cell_level):
     tissue = large()
     settings = {**FAST, "cell_level": cell_level, "n_iter": 2, "max_cells_per_type": 6, "standard_errors": True}
+    settings["detection"] = True
     runs = {}
     for n_jobs in (1, 2, 4):
         runs[n_jobs] = arrays_of(

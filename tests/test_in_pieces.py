@@ -59,12 +59,17 @@ def test_tiles_give_the_answer_of_the_whole(tissue, whole, n_tiles):
     assert tiled.strengths.lambda_spatial == whole.strengths.lambda_spatial > 0
     assert tiled.strengths.phi == whole.strengths.phi
     pd.testing.assert_series_equal(tiled.status, whole.status)
-    np.testing.assert_allclose(tiled.fit, whole.fit, rtol=1e-3)
-    np.testing.assert_allclose(tiled.gene_fit, whole.gene_fit, rtol=1e-3)
+    np.testing.assert_allclose(tiled.fit["deviance"], whole.fit["deviance"], rtol=1e-3)
+    np.testing.assert_allclose(tiled.fit[["misfit", "q_value"]], whole.fit[["misfit", "q_value"]], atol=0.1)
+    counted = ["observed", "expected", "dispersion"]
+    np.testing.assert_allclose(tiled.gene_fit[counted], whole.gene_fit[counted], rtol=1e-3)
+    # a spot may be among the worst tenth in one run alone
+    assert np.corrcoef(tiled.gene_fit["unexplained"], whole.gene_fit["unexplained"])[0, 1] > 0.9
 
 
 @pytest.mark.parametrize("settings", [
-    {"attention": False, "standard_errors": True}, {"tune": False, "lambda_spatial": 20.0}, {"lambda_spatial": 0.0},
+    {"attention": False, "standard_errors": True, "detection": True},
+    {"tune": False, "lambda_spatial": 20.0}, {"lambda_spatial": 0.0},
     {"loss": "gaussian"}, {"platform": "joint"}, {"dtype": "float64"},
 ])  # fmt: skip
 def test_settings_mean_the_same_in_tiles(tissue, settings):
@@ -73,6 +78,8 @@ def test_settings_mean_the_same_in_tiles(tissue, settings):
     if "standard_errors" in settings:
         sure = ((one.proportions > 0.01) & (other.proportions > 0.01)).to_numpy()
         off = np.abs(other.standard_errors.to_numpy() - one.standard_errors.to_numpy())[sure]
+        apart = np.abs(other.q_values.to_numpy() - one.q_values.to_numpy())[sure]
+        assert np.quantile(apart, 0.99) < 0.02
         assert np.quantile(off, 0.99) < 1e-3  # a type at its bound in one run alone changes those beside it
 
 

@@ -33,12 +33,13 @@ def contents_of(tissue):
     return np.linspace(0.4, 1.6, len(tissue.profiles))
 
 
-def errors_of(tissue, v, contents, lambda_spatial, lambda_ridge, dtype, narrow=False):
+def errors_of(tissue, v, contents, lambda_spatial, lambda_ridge, dtype, narrow=False, spreads=None):
     errors = np.full(v.shape, -7.0)
     indptr, indices, data, gene_weights, _, profiles_t, _ = spot_arrays(tissue, dtype, narrow)
     degrees = graph_arrays(tissue.attention, dtype)[3]
     kernels.measure_errors(
-        indptr, indices, data, gene_weights, profiles_t, degrees, contents.astype(dtype), v, 0, len(v),
+        indptr, indices, data, gene_weights, gene_weights if spreads is None else spreads.astype(dtype), profiles_t,
+        degrees, contents.astype(dtype), v, 0, len(v),
         lambda_spatial, lambda_ridge, errors,
     )  # fmt: skip
     return errors
@@ -62,7 +63,8 @@ def test_errors(size, dtype, lambda_spatial, lambda_ridge):
     expected = naive.measure_errors(tissue, v.astype(float), contents, tissue.attention, lambda_spatial, lambda_ridge)
     np.testing.assert_array_equal(np.isnan(errors), np.isnan(expected))
     if len(v) > 1:
-        np.testing.assert_array_equal(np.isnan(errors), v == 0)
+        np.testing.assert_array_equal(np.isnan(errors).all(axis=1), (v == 0).all(axis=1))
+        np.testing.assert_array_equal(np.isnan(errors).any(axis=1), (v == 0).all(axis=1))
     check("measure_errors", np.nan_to_num(errors), np.nan_to_num(expected), dtype)
 
 
@@ -138,6 +140,56 @@ def test_errors_are_what_repeated_draws_scatter():
 
 
 @DTYPE
+@SIZE
+def test_errors_with_genes_that_scatter(size, dtype):
+    tissue = make_tissue(*SIZES[size])
+    v, contents = abundances_of(tissue, dtype), contents_of(tissue)
+    spreads = tissue.gene_weights**2 * np.linspace(1, 9, tissue.counts.shape[1])
+    errors = errors_of(tissue, v, contents, 20.0, 1.0, dtype, spreads=spreads)
+    expected = naive.measure_errors(tissue, v.astype(float), contents, tissue.attention, 20.0, 1.0, spreads)
+    check("measure_errors, scatter", np.nan_to_num(errors), np.nan_to_num(expected), dtype)
+
+
+def test_errors_of_weighted_genes_are_what_repeated_draws_scatter():
+    """Negative-binomial counts, genes weighed by 1 / sqrt(dispersion): the sandwich, not the curvature alone."""
+    rng = np.random.default_rng(4)
+    base = make_tissue(1, 60, 4, seed=5)
+    truth, n = np.array([0.4, 0.3, 0.2, 0.1]), 400
+    mean = 3000 * truth @ base.profiles
+    counts = rng.poisson(mean * rng.gamma(20, 1 / 20, (n, 60))).astype(float)
+    dispersion = 1 + mean / 20
+    tissue = Tissue(counts, base.profiles, dispersion**-0.5, np.tile(truth, (n, 1)), np.zeros((n, n)))
+    v, spots = np.full((n, 4), 0.25), np.arange(n, dtype=np.int32)
+    solve_spots(
+        *spot_arrays(tissue, np.float64), *graph_arrays(tissue.attention, np.float64), spots, 0, n, 0.0, 1.0, 0.0,
+        0, 60, 0.0, v, np.zeros(n, np.int32),
+    )  # fmt: skip
+    shares = v / v.sum(axis=1, keepdims=True)
+    ratios = {}
+    for name, spreads in (("curvature", None), ("sandwich", tissue.gene_weights**2 * dispersion)):
+        errors = errors_of(tissue, v, np.ones(4), 0.0, 0.0, np.float64, spreads=spreads)
+        ratios[name] = shares.std(axis=0) / np.nanmean(errors, axis=0)
+    np.testing.assert_allclose(ratios["sandwich"], 1.0, atol=0.2)
+    assert (ratios["curvature"] > 1.2).all()
+
+
+@DTYPE
+@SIZE
+def test_misfit_along_a_direction(size, dtype):
+    tissue = make_tissue(*SIZES[size])
+    n, n_genes = tissue.counts.shape
+    v, direction = (0.9 * tissue.truth + 0.1).astype(dtype), np.random.default_rng(1).normal(size=n_genes)
+    arrays = (*csr_arrays(tissue.counts, dtype), tissue.counts.sum(axis=1).astype(dtype))
+    along = (tissue.profiles @ direction, tissue.profiles @ direction**2, tissue.profiles.sum(axis=1))
+    scores = np.full(n, -7.0)
+    kernels.score_misfit(*arrays, direction, *along, v, 0, n, scores)
+    expected = naive.score_misfit(tissue, v.astype(float), direction)
+    seen = tissue.counts.sum(axis=1) > 0
+    assert np.isnan(scores[~seen]).all()
+    check("score_misfit", scores[seen], expected[seen], dtype)
+
+
+@DTYPE
 def test_order_of_types_and_scale_of_contents_do_not_matter(dtype):
     tissue = make_tissue(*SIZES["33 types"])
     v, contents = abundances_of(tissue, dtype), contents_of(tissue)
@@ -193,8 +245,9 @@ def test_only_the_spots_of_the_range_are_written():
     outside = np.delete(np.arange(130), np.arange(20, 37))
     errors, deviances = np.full(v.shape, -7.0), np.full(130, -7.0)
     kernels.measure_errors(
-        indptr, indices, data, tissue.gene_weights, profiles_t, degrees, np.ones(6), v, 20, 37, 20.0, 1.0, errors
-    )
+        indptr, indices, data, tissue.gene_weights, tissue.gene_weights, profiles_t, degrees, np.ones(6), v, 20, 37,
+        20.0, 1.0, errors,
+    )  # fmt: skip
     kernels.measure_deviance(indptr, indices, data, totals, profiles_t, sums, v, 20, 37, deviances)
     assert (errors[outside] == -7).all() and (deviances[outside] == -7).all()
     assert (errors[20:37] > 0).all() and (deviances[20:37] > 0).all()

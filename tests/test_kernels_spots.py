@@ -104,15 +104,22 @@ def test_a_warm_start_ends_at_the_same_place(size, dtype, warm_steps):
 
 @DTYPE
 def test_a_warm_start_is_expectation_maximisation(dtype):
-    """v_k <- v_k sum_g (y_g / mu_g) B_kg / S_k, then the faint types of each spot go to 0."""
+    """v_k <- v_k (sum_g (y_g / mu_g) B_kg / S_k)^2, scaled to sum_g mu_g = sum_g y_g; the last factor is not squared.
+
+    Then the faint types of each spot go to 0.
+    """
     tissue = make_tissue(*SIZES["130 spots"])
     v, steps = solve(tissue, (0.0, 1.0, 1.0), dtype, warm_steps=10, max_steps=0)
     y, b, w = tissue.counts[:-1], tissue.profiles, tissue.gene_weights
     expected = np.full((129, 6), 1 / 6)
-    for _ in range(10):
-        mu = y.sum(axis=1, keepdims=True) * (expected @ b)
+    totals = y.sum(axis=1, keepdims=True)
+    for turn in range(10):
+        mu = totals * (expected @ b)
         ratio = np.divide(w * y, mu, out=np.zeros_like(y), where=mu > 0)
-        expected *= ratio @ b.T / (b @ w)
+        growth = ratio @ b.T / (b @ w)
+        expected *= growth**2 if turn < 9 else growth
+        if turn < 9:
+            expected *= (w * y).sum(axis=1, keepdims=True) / (totals * (expected @ (b @ w))[:, None])
     faint = expected < kernels.FAINT * expected.max(axis=1, keepdims=True)
     check("warm start", v[:-1], np.where(faint, 0, expected), dtype)
     assert (steps == 0).all() and 0.005 < faint.mean() < 0.5

@@ -336,7 +336,9 @@ def test_many_spots_are_weighed_by_some_of_them(workers, monkeypatch):
     monkeypatch.setattr(passes, "WEIGHED_SPOTS", 20)
     some, v = passes.first_fit(Whole(counts_of(dense), workers), known, "poisson", 1.0, keys, workers)
     rows = keys < 20
-    weighed = stage.weigh_genes(known, counts_of(dense[rows]), v[rows], workers)
+    solved, posed = v[rows], solve_types.pose(counts_of(dense[rows]), known, "poisson")
+    solve_types.solve_alone(posed, solved, graph.no_neighbours(20), 1.0, workers, False, passes.ROUGH)
+    weighed = stage.weigh_genes(known, counts_of(dense[rows]), solved, workers)
     np.testing.assert_array_equal(some.gene_weights, weighed.gene_weights)
     assert (some.gene_weights != every.gene_weights).any()
     order = rng.permutation(60)

@@ -33,9 +33,12 @@ RANGES = {
     "tune": ((True, False, np.True_), (), (1, "yes", None)),
     "cell_level": ((True, False), (), (0, "no")),
     "standard_errors": ((True, False, np.True_), (), (1, "yes", None)),
+    "detection": ((True, False), (), (1, None)),
+    "unknown": ((True, False), (), (0, "yes")),
     "check_counts": ((True, False), (), (1,)),
     "progress": ((True, False), (), (None,)),
     "n_jobs": ((None, -1, 1, 64), (0,), (1.0, True, "2")),
+    "max_memory": ((None, 0, 0.5, 10**6), (-1, NAN, INF), ("8", True)),
     "exclude_types": ((("a", "b"), ["a"], "a", (), None), (), (3,)),
 }
 
@@ -80,10 +83,16 @@ def test_message_of_one_fault():
     assert str(caught.value) == "`phi` must be a number from 0 to 1; got 1.5."
 
 
-def test_standard_errors_need_the_poisson_loss():
-    with pytest.raises(DataError, match="standard_errors needs the Poisson loss"):
-        Settings(standard_errors=True, loss="gaussian")
-    assert Settings(standard_errors=False, loss="gaussian").loss == "gaussian"
+@pytest.mark.parametrize("name", ["standard_errors", "detection", "unknown"])
+def test_what_needs_the_poisson_loss(name):
+    with pytest.raises(DataError, match=f"{name} needs the Poisson loss"):
+        Settings(**{name: True}, loss="gaussian")
+    assert Settings(**{name: False}, loss="gaussian").loss == "gaussian"
+
+
+def test_an_unknown_type_has_no_cells():
+    with pytest.raises(DataError, match="`unknown` must be False with cell_level=True; got True"):
+        Settings(unknown=True, cell_level=True)
 
 
 def test_all_faults_in_one_message():

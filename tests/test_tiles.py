@@ -21,7 +21,7 @@ from scipy.sparse import csr_matrix
 from stdeconv_fast.errors import DataError
 from stdeconv_fast.parallel import Workers, hold_workers
 from stdeconv_fast.parcels import Reference
-from stdeconv_fast.procedures import passes, tile_jobs
+from stdeconv_fast.procedures import missing, passes, tile_jobs
 from stdeconv_fast.procedures.pieces import Whole
 from stdeconv_fast.procedures.tiles import Tiled, cut_tiles, read_blocks
 from stdeconv_fast.stages import graph, ingest
@@ -97,9 +97,11 @@ def run_tiled(path, n_tiles=6, n_jobs=1, n_spots=1600, resume=False, lambda_spat
     with WorkFolder(path, {"n_tiles": n_tiles}, resume) as folder:
         pieces = in_tiles(folder, tissue(n_spots).spots, tiles_of(n_tiles, n_spots), n_jobs=n_jobs)
         abundances, links = solve(pieces, lambda_spatial, True, n_spots=n_spots, n_iter=3)
-        fit = pieces.measure_fit(known(n_spots), abundances)
-        errors = pieces.estimate_errors(abundances, links, lambda_spatial, RIDGE, None)
-    return {"abundances": abundances, "weights": links.weights, **vars(fit), "errors": errors}
+        fit, misfit = missing.measure_fit(pieces, known(n_spots), abundances, np.zeros(0))
+        errors = pieces.estimate_errors(fit.dispersion, abundances, links, lambda_spatial, RIDGE, None)
+        absence = pieces.weigh_absence(fit.dispersion, abundances, links, lambda_spatial, PHI, RIDGE)
+    found = {"abundances": abundances, "weights": links.weights, "errors": errors, "absence": absence}
+    return found | vars(fit) | {"scores": misfit.scores, "genes": misfit.genes}
 
 
 @cache
@@ -258,15 +260,18 @@ def test_fit_and_errors_are_those_of_the_whole_run(tmp_path):
         pieces, plain = in_tiles(folder, tissue().spots, tiles_of(6)), Whole(whole(), workers)
         abundances, links = solve(plain, 50.0, True)
         pieces.pose(known(), "poisson")
-        found, expected = (solver.measure_fit(known(), abundances) for solver in (pieces, plain))
+        direction = missing.find_direction(missing.take_some(plain, known(), abundances, np.zeros(0)), known())
+        found, expected = (solver.measure_fit(known(), abundances, direction) for solver in (pieces, plain))
+        np.testing.assert_array_equal(found.misfits, expected.misfits)
         np.testing.assert_array_equal(found.deviances, expected.deviances)
         np.testing.assert_array_equal(found.observed, expected.observed)
         np.testing.assert_allclose(found.expected, expected.expected, rtol=1e-12)
         np.testing.assert_allclose(found.dispersion, expected.dispersion, rtol=1e-9)
-        content = np.linspace(0.5, 1.5, len(known().profiles))
+        content, dispersion = np.linspace(0.5, 1.5, len(known().profiles)), expected.dispersion
         for strength in (0.0, 50.0):
             found, expected = (
-                solver.estimate_errors(abundances, links, strength, RIDGE, content) for solver in (pieces, plain)
+                solver.estimate_errors(dispersion, abundances, links, strength, RIDGE, content)
+                for solver in (pieces, plain)
             )
             np.testing.assert_allclose(found, expected, rtol=1e-6)  # counts in one byte are multiplied in float32
 

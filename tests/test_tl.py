@@ -29,7 +29,7 @@ def pair(**more):
 def done():
     spots, reference = pair()
     with _quiet():
-        settings = {"cell_level": True, "standard_errors": True}
+        settings = {"cell_level": True, "standard_errors": True, "detection": True}
         assert tl.deconvolve(spots, reference, sample_key="section", **settings, **KEYS) is None
     return spots, reference
 
@@ -63,6 +63,10 @@ def test_errors_and_deviance(done):
     assert isinstance(errors, pd.DataFrame) and errors.index.equals(spots.obs_names)
     assert errors.columns.equals(spots.obsm["stdeconv"].columns)
     assert errors.iloc[3].isna().all() and (errors.iloc[:, 0] > 0).sum() > 75
+    present, misfit = spots.obsm["stdeconv_q"], spots.obs[["stdeconv_misfit", "stdeconv_misfit_q"]]
+    assert present.index.equals(spots.obs_names) and present.columns.equals(errors.columns)
+    assert present.iloc[3].isna().all() and misfit.iloc[3].isna().all() and misfit.notna().to_numpy().sum() == 2 * 149
+    assert ((present.drop(index=present.index[3]) >= 0) & (present.drop(index=present.index[3]) <= 1)).all(axis=None)
     assert np.isnan(deviance.iloc[3]) and (deviance.drop(index=deviance.index[3]) > 0).all()
     assert not len(spots.var.columns)
 
@@ -125,9 +129,9 @@ def test_a_second_run_replaces_the_first():
     spots, reference = simulate(60, 60, 3, cells_per_type=10, as_anndata=True)
     tl.deconvolve(spots, reference, cell_level=True, max_cells_per_type=4, standard_errors=True, **KEYS)
     assert spots.obsm["stdeconv_cells"].shape == (60, 12)
-    assert "stdeconv_se" in spots.obsm and "stdeconv_deviance" in spots.obs
+    assert "stdeconv_se" in spots.obsm and {"stdeconv_deviance", "stdeconv_misfit"} < set(spots.obs)
     tl.deconvolve(spots, reference, exclude_types=["type1"], loss="gaussian", **KEYS)
-    assert "stdeconv_se" not in spots.obsm and "stdeconv_deviance" not in spots.obs
+    assert "stdeconv_se" not in spots.obsm and not {"stdeconv_deviance", "stdeconv_misfit"} & set(spots.obs)
     assert "stdeconv_cells" not in spots.obsm and "stdeconv_cells" not in spots.uns
     assert spots.obsm["stdeconv"].shape == (60, 2)
 

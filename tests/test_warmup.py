@@ -82,7 +82,7 @@ for dtype in ("float32", "float64"):
         {}, {"attention": False}, {"k_neighbors": 0}, {"lambda_spatial": 0, "cell_level": True},
         {"lambda_spatial": 0, "standard_errors": True}, {"n_iter": 1, "phi": 1, "lambda_ridge": 0},
         {"cell_level": True, "lambda_cell": 0, "max_cells_per_type": 3}, {"abundance": "cells"},
-        {"abundance": "mrna", "standard_errors": True}, {"platform": "none"}, {"platform": "joint"},
+        {"abundance": "mrna", "standard_errors": True, "detection": True}, {"platform": "none"}, {"platform": "joint"},
         {"loss": "gaussian", "cell_level": True}, {"loss": "gaussian", "attention": False, "tune": False},
         {"check_counts": False}, {"n_jobs": 2, "seed": 3, "exclude_types": "type1"},
     ):

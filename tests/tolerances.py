@@ -43,6 +43,9 @@ TOLERANCES: dict[str, dict[str, float]] = {
     "score_spots": {"float32": 1e-6, "float64": 2e-14},  # 8.6e-8, 2.0e-15
     "sum_excess": {"float32": 1e-6, "float64": 3e-15},  # 9.0e-8, 3.3e-16
     "measure_errors": {"float32": 1e-6, "float64": 4e-15},  # 4.2e-8, 3.3e-16
+    "measure_errors, scatter": {"float32": 1e-6, "float64": 9e-15},  # 3.3e-8, 8.3e-16
+    "score_misfit": {"float32": 1e-6, "float64": 2.3e-14},  # 2.0e-15, 2.3e-15
+    "weigh_presence": {"float32": 1.9e-6, "float64": 1.2e-7},  # 1.9e-7, 1.2e-8: both sides run to convergence
     "measure_deviance": {"float32": 1.8e-6, "float64": 1.6e-14},  # 1.8e-7, 1.6e-15
     # cells: the same sweeps on both sides
     "sweep_cells": {"float32": 1.1e-6, "float64": 4e-15},  # 1.1e-7, 3.7e-16
@@ -65,7 +68,6 @@ TOLERANCES: dict[str, dict[str, float]] = {
     "cuda count_kept": {"float32": 1e-5, "float64": 1e-13},  # 0, 0
     "cuda gather_kept": {"float32": 1e-5, "float64": 1e-13},  # 0, 0
     "cuda thin_counts": {"float32": 1e-5, "float64": 1e-13},  # 0, 0
-    "cuda measure_errors": {"float32": 1e-5, "float64": 1e-13},  # 1.3e-09, 5.6e-16
     "cuda measure_deviance": {"float32": 1e-5, "float64": 1e-13},  # 9.6e-08, 8.9e-16
     "cuda score_spots": {"float32": 1e-5, "float64": 1e-13},  # 1.1e-07, 1.3e-15
     "cuda sum_excess": {"float32": 1e-5, "float64": 1e-13},  # 6.8e-08, 3.5e-16
@@ -80,12 +82,12 @@ TOLERANCES: dict[str, dict[str, float]] = {
     "order of cells": {"float32": 1e-6},  # 0
     "order of cells, cells": {"float32": 1e-6},  # 0
     "order of genes": {"float32": 1e-4},  # 1.0e-5: whether a spot is visited once more hangs on the last bits
-    "order of genes, cells": {"float32": 8e-6},  # 8.1e-7
+    "order of genes, cells": {"float32": 1.2e-4},  # 1.2e-5
     "order of spots": {"float32": 1e-5},  # 1.0e-6
     "order of spots, cells": {"float32": 4e-6},  # 3.6e-7
     "order of types": {"float32": 9e-4},  # 8.1e-5: types are visited in order, and passes end once settled
     "order of types, cells": {"float32": 1.5e-2},  # 1.5e-3 (rms 2e-4): eight sweeps in the order of the types
-    "float32 against float64": {"float32": 1.6e-5},  # 1.6e-6
+    "float32 against float64": {"float32": 5.3e-4},  # 5.3e-5: a spot is visited once more or less by its last bits
     # the order of the colours follows the bits of the places, and passes end once settled
     "unit of coordinates": {"float32": 9e-3},  # 8.4e-4
 }

@@ -49,23 +49,37 @@ def _factorise(matrix, n):
     return True
 
 
+@kernel(fastmath=FAST, inline="always")
+def _solve_back(factor, n, x):
+    """Overwrite x[:n] by the solution of L' z = x, L the Cholesky factor."""
+    for a in range(n - 1, -1, -1):
+        rest = x[a]
+        for b in range(a + 1, n):
+            rest -= factor[b, a] * x[b]
+        x[a] = rest / factor[a, a]
+
+
 @kernel(fastmath=FAST)
 def measure_errors(
-    indptr, indices, data, gene_weights, profiles_t, degrees, contents, abundances, start, stop,
+    indptr, indices, data, gene_weights, spreads, profiles_t, degrees, contents, abundances, start, stop,
     lambda_spatial, lambda_ridge, errors_out,
 ):  # fmt: skip
     """Standard errors of the proportions of each spot from the curvature of its objective; overwrites `errors_out`.
 
-    Over the types with v > 0, neighbours held: H = sum_g y_g / mu_g^2 b_g b_g' + (lambda_s d_i + lambda_r) I with
-    mu = B'v, cov(v) = H^-1, p_k = (v_k / c_k) / s with s = sum_m v_m / c_m, J_km = (delta_km - p_k) / (c_m s),
-    se_k = sqrt((J H^-1 J')_kk). Sums and factorisation are float64.
+    Over the types with v > 0, neighbours held: H = sum_g w_g y_g / mu_g^2 b_g b_g' + (lambda_s d_i + lambda_r) I with
+    mu = B'v, M the same with w_g^2 dispersion_g in the place of w_g, cov(v) = H^-1 M H^-1 (H^-1 under Poisson counts
+    without gene weights), p_k = (v_k / c_k) / s with s = sum_m v_m / c_m, J_km = (delta_km - p_k) / (c_m s),
+    se_k = sqrt((J cov(v) J')_kk). A type at v = 0 has the error that it would have beside them, just above 0: an upper
+    bound of its share is that many errors above 0. Sums and factorisation are float64.
 
     Parameters
     ----------
     indptr, indices, data : CSR arrays, (n_spots + 1,), (nnz,), (nnz,)
         Counts of the kept genes.
     gene_weights : (n_genes,) float
-        Weight of each gene; y_g stands for the weighted count.
+        w: weight of each gene.
+    spreads : (n_genes,) float
+        w_g^2 times the dispersion of the gene.
     profiles_t : (n_genes, n_types) float
         B, transposed.
     degrees : (n_spots,) float
@@ -79,8 +93,8 @@ def measure_errors(
     lambda_spatial, lambda_ridge : float
         In counts.
     errors_out : (n_spots, n_types) float
-        NaN for a type at its bound, v = 0, and for all types of a spot whose H is singular: without smoothing and
-        ridge its counts may leave a mixture of types open. A spot with one type above 0 has the error 0 there.
+        NaN for all types of a spot whose H is singular: without smoothing and ridge its counts may leave a mixture of
+        types open (for a type at v = 0: if that is so with it). A spot with one type above 0 has the error 0 there.
     """
     n_types = profiles_t.shape[1]
     longest = 0
@@ -91,7 +105,9 @@ def measure_errors(
     mean = np.empty(longest)
     move = np.empty(longest)
     curve = np.empty(longest)
+    loud = np.empty(longest)
     hessian = np.empty((n_types, n_types))
+    noise = np.empty((n_types, n_types))
     scale = np.empty(n_types)
     share = np.empty(n_types)
     x = np.empty(n_types)
@@ -110,6 +126,11 @@ def measure_errors(
                 n_active += 1
         if n_active == 0:
             continue
+        n_all = n_active
+        for k in range(n_types):
+            if not v[k] > 0:
+                types[n_all] = k
+                n_all += 1
         first = indptr[i]
         filled = indptr[i + 1] - first
         length = (filled + LANES - 1) // LANES * LANES
@@ -117,34 +138,56 @@ def measure_errors(
         mean[:length] = 0
         for t in range(filled):
             gene = indices[first + t]
-            for a in range(n_active):
+            for a in range(n_types):
                 block[a, t] = profiles_t[gene, types[a]]
+        block[:, filled:] = 0  # padding: no counts, no profile
         for a in range(n_active):
             weight = float(v[types[a]])
-            block[a, filled:] = 0  # padding: no counts, no profile
             for t in range(length):
                 mean[t] += weight * block[a, t]
         for t in range(filled):
-            weight = gene_weights[indices[first + t]]
-            curve[t] = weight * data[first + t] / (mean[t] * mean[t]) if mean[t] > 0 else 0.0
+            gene = indices[first + t]
+            square = mean[t] * mean[t]
+            curve[t] = gene_weights[gene] * data[first + t] / square if mean[t] > 0 else 0.0
+            loud[t] = spreads[gene] * data[first + t] / square if mean[t] > 0 else 0.0
         curve[filled:length] = 0
+        loud[filled:length] = 0
         diagonal = float(lambda_spatial) * degrees[i] + lambda_ridge
-        for a in range(n_active):
+        for a in range(n_types):  # of a type at 0: with those above 0 and with itself
+            beside = min(a, n_active)
             for t in range(length):
                 move[t] = curve[t] * block[a, t]
-            _dot_rows(block, 0, a + 1, move, hessian[a])
-            hessian[a, a] += diagonal
+            _dot_rows(block, 0, beside, move, hessian[a])
+            hessian[a, a] = _dot(move[:length], block[a]) + diagonal
+            for t in range(length):
+                move[t] = loud[t] * block[a, t]
+            _dot_rows(block, 0, beside, move, noise[a])
+            noise[a, a] = _dot(move[:length], block[a]) + diagonal
             scale[a] = 1 / (contents[types[a]] * total)
-            share[a] /= total
+            if a < n_active:
+                share[a] /= total
         if not _factorise(hessian, n_active):
             continue
-        for k in range(n_active):  # se_k = |L^-1 J_k'|
-            square = 0.0
+        for k in range(n_active):  # se_k^2 = x' M x with x = H^-1 J_k'
             for a in range(n_active):
                 slope = ((1.0 if a == k else 0.0) - share[k]) * scale[a]
                 x[a] = (slope - _dot(hessian[a, :a], x[:a])) / hessian[a, a]
-                square += x[a] * x[a]
-            errors_out[i, types[k]] = math.sqrt(square)
+            _solve_back(hessian, n_active, x)
+            square = 0.0
+            for a in range(n_active):
+                square += x[a] * (noise[a, a] * x[a] + 2 * _dot(noise[a, :a], x[:a]))
+            errors_out[i, types[k]] = math.sqrt(max(square, 0.0))
+        for k in range(n_active, n_types):  # x = H^-1 e_k over those above 0 and k, times its pivot
+            for a in range(n_active):
+                x[a] = (hessian[k, a] - _dot(hessian[a, :a], x[:a])) / hessian[a, a]
+            pivot = hessian[k, k] - _dot(x[:n_active], x[:n_active])
+            if not pivot > SINGULAR * hessian[k, k]:
+                continue
+            _solve_back(hessian, n_active, x)
+            square = noise[k, k]
+            for a in range(n_active):
+                square += x[a] * (noise[a, a] * x[a] + 2 * _dot(noise[a, :a], x[:a]) - 2 * noise[k, a])
+            errors_out[i, types[k]] = math.sqrt(max(square, 0.0)) / pivot * scale[k]
 
 
 @kernel(fastmath=FAST)
@@ -247,3 +290,43 @@ def sum_excess(indptr, indices, data, totals, profiles_t, abundances, start, sto
             mean = _dot(profiles_t[gene], abundances[i]) * totals[i]
             if mean > 0:
                 sums_out[gene] += float(data[e]) * data[e] / mean
+
+
+@kernel(fastmath=FAST)
+def score_misfit(
+    indptr, indices, data, totals, direction, means, variances, profile_sums, abundances, start, stop, scores_out
+):  # fmt: skip
+    """Excess of each spot's counts along a direction over genes, in standard deviations; overwrites `scores_out`.
+
+    (sum_g a_g y_g - n_i m_i) / sqrt(n_i q_i) with m_i = sum_k v_k M_k / sum_k v_k S_k what a count of the spot is
+    expected to add and q_i the same with Q_k: its variance under Poisson counts. The sums are float64.
+
+    Parameters
+    ----------
+    indptr, indices, data, totals
+        As in `measure_deviance`.
+    direction : (n_genes,) float64
+        a.
+    means, variances : (n_types,) float64
+        M_k and Q_k: sums of a_g and a_g^2 times what v_k = 1 expects of gene g.
+    profile_sums : (n_types,) float64
+        S_k: what v_k = 1 expects over all genes.
+    abundances : (n_spots, n_types) float
+    start, stop : int
+        Range of spots.
+    scores_out : (n_spots,) float64
+        NaN without counts or abundance.
+    """
+    for i in range(start, stop):
+        expected, variance, whole = 0.0, 0.0, 0.0
+        for k in range(means.shape[0]):
+            expected += abundances[i, k] * means[k]
+            variance += abundances[i, k] * variances[k]
+            whole += abundances[i, k] * profile_sums[k]
+        seen = 0.0
+        for e in range(indptr[i], indptr[i + 1]):
+            seen += direction[indices[e]] * data[e]
+        n = float(totals[i])
+        scores_out[i] = np.nan
+        if n > 0 and whole > 0 and variance > 0:
+            scores_out[i] = (seen - n * expected / whole) / math.sqrt(n * variance / whole)

@@ -173,14 +173,14 @@ def solve_spots(
     lambda_spatial, phi, lambda_ridge : float
         In counts.
     warm_steps : int
-        Steps of expectation-maximisation before the first Newton step; for a start far off.
+        Steps of expectation-maximisation before the first Newton step; for a start far off. All but the last one are
+        taken twice as far (the factor of each type squared), and scaled to expect as many counts as there are.
     max_steps : int
         Newton steps for each spot, at most.
     tolerance : float
         A spot is left when no abundance moved by more than this part of their sum.
     abundances : (n_spots, n_types) float, updated
-    steps_out : (n_spots,) int32
-        Steps taken.
+    steps_out : (n_spots,) int32, steps taken
     """
     n_types = profiles_t.shape[1]
     kind = profiles_t.dtype
@@ -231,10 +231,15 @@ def solve_spots(
             # expectation-maximisation: cheap while all types are in; then the faint ones are left to the active set
             for t in range(length):
                 ratio[t] = y[t] / mean[t]
-            top = zero
+            top, reached = zero, zero  # the largest abundance, the expected counts
             _dot_rows(block, every, 0, n_types, ratio, gradient)
             for k in range(n_types):
-                v[k] *= gradient[k] / (totals[i] * profile_sums[k])
+                growth = gradient[k] / (totals[i] * profile_sums[k])
+                v[k] *= growth * growth if turn < warm_steps - 1 else growth
+                reached += v[k] * totals[i] * profile_sums[k]
+            scale = some / reached if turn < warm_steps - 1 else kind.type(1)
+            for k in range(n_types):
+                v[k] *= scale
                 top = max(top, v[k])
             mean[:length] = zero
             for k in range(n_types):
@@ -276,8 +281,7 @@ def solve_spots(
                 break
             for a in range(n_active):
                 k = types[a]
-                moved = v[k] + share * direction[a]
-                v[k] = moved if moved > zero else zero
+                v[k] = max(v[k] + share * direction[a], zero)
             for t in range(length):
                 mean[t] += share * move[t]
             if share * largest < least:
@@ -391,7 +395,6 @@ def visit_spots(
             step = share
         for a in range(n_active):
             k = types[a]
-            moved = v[k] + step * direction[a]
-            moved = moved if moved > zero else zero
+            moved = max(v[k] + step * direction[a], zero)
             moves_out[i] = max(moves_out[i], abs(moved - v[k]))
             v[k] = moved

@@ -27,7 +27,7 @@ CREWS = 1024  # warps at work at a time where each needs room of its own
 CREW_BYTES = 256 << 20
 
 SUMS = frozenset({"sum_genes", "sum_segments", "sum_excess"})  # the rows are cut into parts, one warp each
-IN_SHARED = frozenset({"solve_spots", "visit_spots", "measure_errors"})
+IN_SHARED = frozenset({"solve_spots", "visit_spots"})
 WITH_CREWS = frozenset({"sweep_cells"})
 BY_THREAD = frozenset({"owe_moves", "attend_edges", "symmetrise_edges"})  # a row a thread; else a row a warp
 
@@ -95,8 +95,6 @@ def options(kinds: dict[str, np.dtype], n_types: int) -> tuple[str, ...]:
 def shared_bytes(name: str, n_types: int, real: Any) -> int:
     """Shared memory of one warp of a kernel that keeps a spot's Hessian there, packed."""
     size, packed = np.dtype(real).itemsize, n_types * (n_types + 1) // 2
-    if name == "measure_errors":  # always float64
-        return 8 * (packed + 3 * n_types) + 4 * (n_types + (n_types & 1))
     reals = packed + n_types * TILE + 2 * n_types + WARP
     return (reals + (reals & 1)) * size + 4 * (n_types + WARP + (n_types & 1))
 

@@ -12,14 +12,15 @@ import click
 
 
 def reporting(command: Callable[..., None]) -> Callable[..., None]:
-    """Turn the errors that users can mend into one message and exit code 2; an interrupt into 130."""
+    """Turn the errors that users can mend into one message and exit code 2; an interrupt into 130, SIGTERM into 143."""
 
     @wraps(command)
     def wrapped(**options: Any) -> None:
         from ..errors import DataError, DeviceError
 
         try:
-            command(**options)
+            with _ended_by_exception():
+                command(**options)
         except (DataError, DeviceError) as fault:
             fail(str(fault))
         except MemoryError:
@@ -30,8 +31,35 @@ def reporting(command: Callable[..., None]) -> Callable[..., None]:
         except KeyboardInterrupt:
             click.echo("stdeconv-fast: interrupted", err=True)
             sys.exit(130)
+        except _Terminated:
+            click.echo("stdeconv-fast: terminated", err=True)
+            sys.exit(143)
 
     return wrapped
+
+
+class _Terminated(BaseException):
+    """SIGTERM came."""
+
+
+@contextmanager
+def _ended_by_exception() -> Iterator[None]:
+    """Turn SIGTERM into an exception, so that what is half-written is removed; a handler of the caller stays."""
+    import signal
+    import threading
+
+    def end(number: int, frame: Any) -> None:
+        raise _Terminated
+
+    main = threading.current_thread() is threading.main_thread()
+    if not main or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+        yield
+        return
+    signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def fail(message: str) -> None:

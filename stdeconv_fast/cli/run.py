@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 KEY = "stdeconv"
 WRITTEN = {
-    "obs": [f"{KEY}_dominant", f"{KEY}_status", f"{KEY}_deviance"],
-    "obsm": [KEY, f"{KEY}_se", f"{KEY}_cells"],
+    "obs": [f"{KEY}_dominant", f"{KEY}_status", f"{KEY}_deviance", f"{KEY}_misfit", f"{KEY}_misfit_q"],
+    "obsm": [KEY, f"{KEY}_se", f"{KEY}_q", f"{KEY}_cells"],
     "uns": [f"{KEY}_params", f"{KEY}_cells"],
 }
 CSV_ROWS = 100_000  # of a table that are turned into text at once
@@ -29,7 +29,7 @@ OWN_OPTIONS = {
 @click.command()
 @click.argument("spatial", metavar="SPATIAL")
 @click.argument("reference", metavar="REFERENCE")
-@click.option("--cell-type-key", required=True, metavar="KEY", help="Column of the reference's obs with the types.")
+@click.option("--cell-type-key", metavar="KEY", help="Column of the reference's obs with the types; needed for it.")
 @click.option("-o", "--out", required=True, metavar="OUT", help="The spatial data with the answer: .h5ad or .zarr.")
 @click.option("--no-counts", is_flag=True, help="Leave the counts out of OUT: a small file, soon written.")
 @click.option("--tiles", type=click.IntRange(min=1), metavar="N", help="Solve about N tiles, their counts on disk.")
@@ -54,7 +54,7 @@ OWN_OPTIONS = {
 def run(
     spatial: str,
     reference: str,
-    cell_type_key: str,
+    cell_type_key: str | None,
     out: str,
     no_counts: bool,
     tiles: int | None,
@@ -75,10 +75,12 @@ def run(
 ) -> None:
     """Find the cell-type proportions of the spots in SPATIAL with the single-cell data in REFERENCE.
 
-    Both hold raw counts. SPATIAL is an h5ad file, a zarr folder or a folder of such (tiles of one tissue); it is read
-    by blocks and never held whole. OUT gets what SPATIAL holds and obsm["stdeconv"] (spots by types),
-    obs["stdeconv_dominant"], obs["stdeconv_status"], obs["stdeconv_deviance"] and uns["stdeconv_params"]; with --set
-    standard_errors=true also obsm["stdeconv_se"].
+    Both hold raw counts. REFERENCE is an h5ad file, a zarr folder or a saved built reference. SPATIAL is an h5ad file,
+    a zarr folder or a folder of such (tiles of one tissue); it is read by blocks and never held whole. OUT gets what
+    SPATIAL holds and obsm["stdeconv"] (spots by types), obs["stdeconv_dominant"], obs["stdeconv_status"],
+    obs["stdeconv_deviance"], obs["stdeconv_misfit"] (high where a type is missing from the reference) and
+    uns["stdeconv_params"]; with --set standard_errors=true also obsm["stdeconv_se"], with --set detection=true
+    obsm["stdeconv_q"] (q-values of presence).
     """
     from ..settings import Settings
 
@@ -88,18 +90,28 @@ def run(
     _check_files({"SPATIAL": spatial, "REFERENCE": reference}, {"--out": out, "--csv": csv})
 
     from .. import tl
+    from ..built import BuiltReference
+    from ..io.archives import is_archive
     from ..io.atomic import atomic_path
+    from ..io.probe import probe_all
     from ..io.results import check_results, write_results
     from ..io.stores import open_spots
     from ..work_folder import clear_work
 
+    built = is_archive(reference)
+    if cell_type_key is None and not built:
+        raise click.UsageError("Missing option '--cell-type-key'.")
+    for path, name in ((spatial, "SPATIAL"), *(() if built else ((reference, "REFERENCE"),))):
+        probe_all(Path(path), name)
     with plain_warnings(quiet), open_spots(spatial, layer_st) as store:
         check_results(store, out, counts=not no_counts)
-        spots, cells = store.without_counts(spatial_key), _read(reference, "REFERENCE")
+        spots = store.without_counts(spatial_key)
+        most = settings.get("max_memory")
+        cells = BuiltReference.load(reference) if built else _read(reference, "REFERENCE", most)
         tl.deconvolve(
-            spots, cells, cell_type_key=cell_type_key, key_added=KEY, layer_sc=layer_sc, spatial_key=spatial_key,
-            sample_key=sample_key, device=device, n_jobs=n_jobs, seed=seed, spots=store, tiles=tiles,
-            work_folder=work, resume=resume, keep_work=True, **settings,
+            spots, cells, **({} if cell_type_key is None else {"cell_type_key": cell_type_key}), key_added=KEY,
+            layer_sc=layer_sc, spatial_key=spatial_key, sample_key=sample_key, device=device, n_jobs=n_jobs, seed=seed,
+            spots=store, tiles=tiles, work_folder=work, resume=resume, keep_work=True, **settings,
         )  # fmt: skip
         del cells
         new = _written(spots)
@@ -170,8 +182,8 @@ def _parse(name: str, text: str, usual: Any) -> Any:
         return known[text.lower()]
     if isinstance(usual, tuple):
         return [part.strip() for part in text.split(",") if part.strip()]
-    if isinstance(usual, int | float):
-        kind = type(usual)
+    if isinstance(usual, int | float) or name == "max_memory":
+        kind = float if usual is None else type(usual)
         try:
             return kind(text)
         except ValueError:
@@ -200,10 +212,14 @@ def _check_files(inputs: dict[str, str], outputs: dict[str, str | None]) -> None
         taken[name] = target
 
 
-def _read(path: str, name: str) -> AnnData:
+def _read(path: str, name: str, max_memory: float | None) -> AnnData:
     from ..errors import DataError
+    from ..io.disk import refuse_pickles, unpacked_bytes
+    from ..memory import demand_room
 
+    refuse_pickles(Path(path), name)
     try:
+        demand_room(unpacked_bytes(Path(path)), max_memory, f"{name} '{path}'")
         if Path(path).is_dir():
             from anndata import read_zarr
 
@@ -271,7 +287,7 @@ def _told(summary: dict[str, Any]) -> str:
         "smoothing": say_smoothing(summary["lambda_spatial"], summary["phi"], summary["tuned"]),
         "platform": ("no effect estimated" if sd is None else f"log2 sd {sd:.2f}")
         + f", {summary['platform']}; proportions of {summary['abundance']}",
-        "fit": "not measured with least squares" if deviance is None else f"median deviance {deviance:.2f} a count",
+        "fit": "not measured with these settings" if deviance is None else f"median deviance {deviance:.2f} a count",
         "time": f"{summary['seconds']['total']:.1f} s on {summary['device']}",
         "wrote": " and ".join(file for file in (summary["out"], summary["csv"]) if file),
     }

@@ -105,7 +105,9 @@ def list_jobs(everything: bool) -> list[Job]:
                 "strong platform effect": {"platform": "joint"},
             }
             if everything:
-                more["cell level, standard errors"] = {"cell_level": True, "standard_errors": True, "tune": False}
+                more["cell level, standard errors"] = {
+                    "cell_level": True, "standard_errors": True, "detection": True, "tune": False,
+                }
                 more["least squares"] = {"loss": "gaussian", "platform": "pooled"}
                 more["least squares, smoothing"] = {"loss": "gaussian", "tune": False}
             for name, settings in more.items():

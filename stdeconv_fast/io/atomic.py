@@ -6,6 +6,7 @@ import ctypes
 import os
 import shutil
 import sys
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -172,10 +173,24 @@ def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
                 os.rename(old, target)
                 raise
         _sync(target.parent)
+    except BaseException:
+        _remove(part)
+        raise
     finally:
         shutil.rmtree(part, ignore_errors=True)
         if target.exists():  # never the last whole one
             shutil.rmtree(old, ignore_errors=True)
+
+
+def _remove(folder: Path) -> None:
+    """Remove a folder that threads of zarr may still be writing to: what they began before a fault goes on after it."""
+    gone = 0
+    for _ in range(100):
+        shutil.rmtree(folder, ignore_errors=True)
+        gone = 0 if folder.exists() else gone + 1
+        if gone == 3:
+            return
+        time.sleep(0.02)
 
 
 def _reach_disk(folder: Path) -> None:

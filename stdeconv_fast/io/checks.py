@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pandas as pd
 
 from ..errors import DataError, DataTypeError
 from .atomic import check_folder, check_writable
-from .disk import Node, is_group, is_hdf5, is_zarr, opened
+from .disk import Node, is_group, is_hdf5, is_zarr, opened, reading
 from .stores import SpotStore
 
 COUNTS = ("X", "layers", "raw", "raw.X", "raw.var", "raw.varm", "raw.cat", "obsp", "varp")
 SPARE = 1 << 24  # bytes left free on the disk
+CLAIMED, MOST_PACKED = 1e9, 1e4  # bytes from which, and times, no compression explains what is not stored
 TEXT = 64  # bytes that a short text takes in HDF5
 
 
@@ -125,9 +128,21 @@ def _bytes_of(store: SpotStore, to_hdf5: bool, skip: Collection[str]) -> int:
             files = [file for part in folders for file in (part.rglob("*") if part.is_dir() else [part])]
             total += sum(file.stat().st_size for file in files if file.is_file())
             continue
-        with opened(tile.path) as root:
+        with opened(tile.path) as root, reading("spatial", tile.path):  # links to nowhere, or back
             total += sum(_stored(root[name]) for name in root if name not in skip)
     return total
+
+
+def _demand_contents(node: Node) -> None:
+    """Refuse datasets of HDF5 that claim far more than they hold, and pointers to other places in the file."""
+    claimed, held = math.prod(node.shape or ()) * node.dtype.itemsize, node.id.get_storage_size()
+    if claimed > CLAIMED and claimed > MOST_PACKED * held:
+        raise DataError(
+            f"`spatial` must hold what it claims; got {node.name!r} with {claimed / 1e9:.3g} GB of which "
+            f"{held / 1e9:.3g} GB are stored. The file is damaged: make it anew."
+        )
+    if h5py.check_ref_dtype(node.dtype) is not None:
+        raise DataError(f"`spatial` must hold no HDF5 references; got some in {node.name!r}. Make the file anew.")
 
 
 def _stored(node: Node) -> int:
@@ -135,6 +150,7 @@ def _stored(node: Node) -> int:
     if is_group(node):
         return sum(_stored(node[name]) for name in node)
     if is_hdf5(node):
+        _demand_contents(node)
         return node.id.get_storage_size() + (TEXT * node.size if node.dtype.kind == "O" else 0)
     numeric = node.dtype.kind in "iufb"
     return int(np.prod(node.shape)) * (node.dtype.itemsize if numeric else TEXT)

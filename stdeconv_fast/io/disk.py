@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import math
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +16,8 @@ from ..errors import DataError
 from .atomic import ZARR_MARKS
 
 Node = Any  # a group or an array of h5py or zarr
+METADATA = ("zarr.json", ".zarray", ".zmetadata")  # files of a zarr folder that tell how arrays are stored
+TEXT = 64  # bytes that a short text takes
 LEGACY = "h5sparse_format"  # how anndata marked sparse matrices before 0.7
 
 
@@ -64,6 +69,67 @@ def import_zarr(path: Path) -> Any:
     except ImportError as fault:
         raise DataError(f"'{path}' needs the package zarr; got: {fault}. Run: pip install zarr") from fault
     return zarr
+
+
+def unpacked_bytes(path: Path) -> int:
+    """Bytes of all that an h5ad file or a zarr folder holds once it is read, about: texts are taken to be short."""
+    if path.is_dir():
+        return _bytes_of(import_zarr(path).open_group(str(path), mode="r"))
+    with h5py.File(path, "r") as root:
+        return _bytes_of(root)
+
+
+def _bytes_of(node: Node, depth: int = 0) -> int:
+    if is_group(node):
+        below = [node[name] for name in node] if depth < 12 else []  # a link may lead back to where it comes from
+        return sum(_bytes_of(child, depth + 1) for child in below)
+    return math.prod(node.shape or ()) * (node.dtype.itemsize if node.dtype.kind in "iufb" else TEXT)
+
+
+def refuse_pickles(path: Path, name: str = "`spatial`") -> None:
+    """Refuse a zarr folder with an array that is stored as pickles: to read those is to run what is in them.
+
+    Parameters
+    ----------
+    path : Path
+        Passed over where it is no folder: HDF5 has no such thing.
+    name : str
+        What the caller calls it, for the message.
+
+    Raises
+    ------
+    DataError
+        The metadata names the codec "pickle". zarr and recent numcodecs refuse most of these themselves, older ones
+        do not.
+    """
+    seen, waiting = set(), [path] if path.is_dir() else []
+    while waiting:
+        folder = Path(os.path.realpath(waiting.pop()))
+        if folder in seen:  # links may lead back
+            continue
+        seen.add(folder)
+        with reading(name.strip("`"), path), os.scandir(folder) as entries:
+            for entry in entries:
+                if entry.is_symlink() and Path(os.path.realpath(entry)) in (folder, *folder.parents):
+                    raise DataError(f"{name} must hold no links that lead back; got one in '{entry.path}'. Remove it.")
+                if entry.is_dir():
+                    waiting.append(Path(entry.path))
+                elif entry.name in METADATA and _names_pickle(json.loads(Path(entry.path).read_bytes())):
+                    raise DataError(
+                        f"{name} must hold no pickles, which run code when they are read; got one in '{entry.path}'. "
+                        "Write the data anew with anndata."
+                    )
+
+
+def _names_pickle(metadata: Any) -> bool:
+    items = metadata.items() if isinstance(metadata, dict) else enumerate(metadata)
+    for key, value in items:
+        if isinstance(value, dict | list):
+            if _names_pickle(value):
+                return True
+        elif key in ("id", "name") and str(value).rpartition(".")[2] == "pickle":
+            return True
+    return False
 
 
 def reason(fault: BaseException) -> str:

@@ -166,7 +166,9 @@ class Labels:
 
         there = self.obsm_keys
         obsm = {key: self.obsm(key) for key in (keys if set(keys) <= set(there) else there)}
-        return AnnData(obs=self.obs.copy(), var=pd.DataFrame(index=self.var_names), obsm=obsm)
+        obs = self.obs.copy()
+        with reading("spatial.obsm", self.tiles[0].path):  # entries that are no tables, or of other lengths
+            return AnnData(obs=obs, var=pd.DataFrame(index=self.var_names), obsm=obsm)
 
 
 def names_in(root: Node, table: str) -> list[str]:

@@ -174,7 +174,9 @@ def _number(dtype: Any, where: str) -> np.dtype:
     dtype = np.dtype(dtype)
     if dtype.kind not in "iufb":
         raise DataTypeError(f"`{where}` must hold numbers; got {dtype}. Pass raw counts without text or dates.")
-    return np.dtype(np.float32) if dtype.kind == "f" and dtype.itemsize < 4 else dtype.newbyteorder("=")
+    if dtype.kind == "f" and dtype.itemsize not in (4, 8):
+        return np.dtype(np.float32 if dtype.itemsize < 4 else np.float64)
+    return dtype.newbyteorder("=")
 
 
 def _take(array: Node, start: int, stop: int, dtype: np.dtype) -> np.ndarray:

@@ -106,7 +106,8 @@ def write_results(
     except Exception as fault:
         if isinstance(fault, OSError) and fault.errno is not None:  # those of HDF5 have no number
             raise OSError(fault.errno, fault.strerror, fault.filename or str(target)) from fault
-        raise DataError(f"'{out}' cannot be written: {reason(fault)}.") from fault
+        first = fault.args[0][0][2] if isinstance(fault, shutil.Error) else reason(fault)  # of many
+        raise DataError(f"'{out}' cannot be written: {first}.") from fault
     return target
 
 

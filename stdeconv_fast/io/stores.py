@@ -14,7 +14,7 @@ import pandas as pd
 from scipy import sparse as sp
 
 from ..errors import DataError, DataTypeError
-from .disk import Node, close_root, encoding, is_hdf5, is_zarr, length_of, open_root, opened, reading
+from .disk import Node, close_root, encoding, is_hdf5, is_zarr, length_of, open_root, opened, reading, refuse_pickles
 from .labels import Labels, Tile, names_in, read_index
 from .matrices import Rows, open_matrix
 
@@ -207,6 +207,7 @@ def open_spots(source: Any, layer: str | None = None) -> SpotStore:
     where = "spatial.X" if layer is None else f"spatial.layers[{layer!r}]"
     tiles, genes = [], None
     for file in _files(path):
+        refuse_pickles(file)
         with opened(file) as root:
             rows = find_matrix(root, layer, where, file)
             names = read_index(root["var"], "var", file)

@@ -24,7 +24,7 @@ from .pieces import Whole
 from .tiles import Tiled
 
 TILE_SPOTS = 100_000  # where the number of tiles is left open
-FREE_SETTINGS = ("n_jobs", "progress", "device")  # that a resumed run may change
+FREE_SETTINGS = ("n_jobs", "progress", "device", "max_memory")  # that a resumed run may change
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ def open_tiling(
         return
     _check(settings, tiles, resume)
     usable = inputs.spot_status == "ok"
-    number = tiles or max(1, -(-int(usable.sum()) // TILE_SPOTS))
+    number = count_tiles(inputs, tiles, work_folder) or 1
     cut = tile_work.cut_tiles(inputs.coordinates, inputs.sections, usable, number, settings.seed)
     with tempfile.TemporaryDirectory(prefix="stdeconv_fast-") as temporary:
         place = work_folder if work_folder is not None else os.path.join(temporary, "work")
@@ -71,6 +71,15 @@ def open_tiling(
                 folder.clear()
 
 
+def count_tiles(inputs: Inputs, tiles: int | None, work_folder: str | os.PathLike[str] | None) -> int | None:
+    """Tiles that the tissue is cut into; None where it is solved whole."""
+    if isinstance(tiles, int | np.integer) and tiles >= 1:
+        return int(tiles)
+    if work_folder is None:
+        return None
+    return max(1, -(-int((inputs.spot_status == "ok").sum()) // TILE_SPOTS))
+
+
 def _check(settings: Settings, tiles: int | None, resume: bool) -> None:
     if tiles is not None and (isinstance(tiles, bool) or not isinstance(tiles, int | np.integer)):
         raise DataTypeError(f"`tiles` must be a whole number or None; got {tiles!r}.")
@@ -78,6 +87,8 @@ def _check(settings: Settings, tiles: int | None, resume: bool) -> None:
         raise DataError(f"`tiles` must be at least 1; got {tiles}.")
     if not isinstance(resume, bool | np.bool_):
         raise DataTypeError(f"`resume` must be True or False; got {resume!r}.")
+    if settings.objective == "original":
+        raise DataError("`objective` must be 'model' with tiles; got 'original'. Solve the tissue whole.")
     if settings.cell_level:
         raise DataError(
             "`cell_level` must be False with tiles; got True. Run the part of the tissue that needs cells by itself."
@@ -96,6 +107,7 @@ def _fingerprint(inputs: Inputs, settings: Settings, tiles: int) -> dict[str, st
     ranges = source.cut(ingest.STREAMED)
     first = source.read(*ranges[0])
     cells = inputs.reference
+    sums = () if inputs.type_sums is None else vars(inputs.type_sums).values()
     chosen = {name: value for name, value in settings.as_dict().items() if name not in FREE_SETTINGS}
     return {
         "version": release,
@@ -105,7 +117,9 @@ def _fingerprint(inputs: Inputs, settings: Settings, tiles: int) -> dict[str, st
         "sections": digest(inputs.sections),
         "names of spots": digest(*inputs.spot_names),
         "names of genes": digest(*inputs.genes),
-        "reference": digest(cells.shape, cells.indptr, cells.indices, cells.data, inputs.cell_types, *inputs.types),
+        "reference": digest(
+            cells.shape, cells.indptr, cells.indices, cells.data, *sums, inputs.cell_types, *inputs.types
+        ),
         **{name: str(value) if isinstance(value, list) else value for name, value in chosen.items()},
     }
 

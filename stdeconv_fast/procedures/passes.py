@@ -17,13 +17,15 @@ if TYPE_CHECKING:
     from .pieces import Whole as Pieces  # or anything with its methods
 
 SETTLED = 4e-4  # of an abundance; abundances of a spot sum to about 1
-ROUGH = 3e-2  # of an abundance: the first fit is but a start
-EARLY = (30.0, 10.0, 3.0, 1.0)  # of SETTLED, in the passes that others follow
+START = 0.2  # of an abundance: the first fit is but a start
+ROUGH = 3e-2  # of an abundance: where the genes are weighed by what the fit leaves
+EARLY = (20.0, 8.0, 3.0, 1.0)  # of SETTLED, in the passes that others follow
+FEW = 1 / 500  # of the spots: a pass that another one follows leaves so few to it
 MOST_SWEEPS = 100  # in one pass
 MOST_RELAXED = 1.8
 MOST_GAIN = 0.9
 GAUSSIAN_SHARE = 0.1  # of the limit, with least squares: their answers are open in more directions
-WEIGHED_SPOTS = 50_000  # the dispersion of the genes is measured on so many spots where there are twice as many
+WEIGHED_SPOTS = 20_000  # the dispersion of the genes is measured on so many spots where there are twice as many
 BLOCK_COUNTS = 3000  # counts of a block in the joint fit of the platform effect
 BLOCK_TOLERANCE = 1e-5  # ten rounds feed on each other: what one leaves open, the next ones move on
 JOINT_SPOTS = 50_000  # the joint fit uses patches of so many spots where there are more
@@ -70,15 +72,20 @@ def first_fit(
         The start of everything that looks at neighbours; to be finished alone where nothing does.
     """
     pieces.pose(known, loss)
-    abundances = pieces.solve_alone(lambda_ridge, ROUGH)
-    if loss == "poisson" and known.platform_log2_sd < reference.STRONG_PLATFORM:
-        rows = None
-        if pieces.n_spots > 2 * WEIGHED_SPOTS:
-            rows = np.sort(order_by_key(keys)[:WEIGHED_SPOTS])
-        solved = abundances
-        if rows is not None:
+    weighed = loss == "poisson" and known.platform_log2_sd < reference.STRONG_PLATFORM
+    sampled = weighed and pieces.n_spots > 2 * WEIGHED_SPOTS
+    abundances = pieces.solve_alone(lambda_ridge, ROUGH if weighed and not sampled else START)
+    if weighed:
+        rows = np.sort(order_by_key(keys)[:WEIGHED_SPOTS]) if sampled else None
+        counts, solved = pieces.held(rows), abundances
+        if sampled:
             solved = abundances[rows if isinstance(abundances, np.ndarray) else workers.place(rows)]
-        known = reference.weigh_genes(known, *workers.place((pieces.held(rows), solved)), workers)
+        counts, solved = workers.place((counts, solved))
+        if sampled:
+            problem = workers.place(solve_types.pose(counts, known, loss))
+            alone = workers.place(graph.no_neighbours(len(rows)))
+            solve_types.solve_alone(problem, solved, alone, lambda_ridge, workers, False, ROUGH)
+        known = reference.weigh_genes(known, counts, solved, workers)
         pieces.pose(known, loss)
     return known, abundances
 
@@ -95,6 +102,7 @@ def settle(
     relax: float = 1.0,
     limit: float = SETTLED,
     most: int = MOST_SWEEPS,
+    few: float = 0.0,
 ) -> float:
     """Sweep over the spots until none is far from its answer; updates `abundances` and `owed` in place.
 
@@ -107,6 +115,12 @@ def settle(
         Bound on how far each spot is from its answer; inf: not known.
     relax : float
         Over-relaxation at the start, from 1 to below 2.
+    limit : float
+        Of an abundance.
+    most : int
+        Sweeps.
+    few : float
+        Part of the spots that may be left above the limit.
 
     Returns
     -------
@@ -118,12 +132,13 @@ def settle(
     rest = limit * (2 - relax) ** 2  # what is left adds up over the sweeps not made: the more, the slower they gain
     last, due = 0.0, owed > rest
     for turn in range(most):
-        if not due.any():
+        n_due = int(np.count_nonzero(due))
+        if n_due <= few * len(due):
             break
         moves = solve_types.sweep(problem, abundances, links, *strengths, workers, due, relax)
         solve_types.owe_moves(links, moves, due, *strengths, relax, owed, workers)
         moved = float(moves.mean(dtype=np.float64))
-        if turn > 1 and 2 * due.sum() > len(due):  # before, the spots still find their own answer; after, few are left
+        if turn > 1 and 2 * n_due > len(due):  # before, the spots still find their own answer; after, few are left
             relax = _relax_more(relax, moved / last)
             rest = min(rest, limit * (2 - relax) ** 2, limit * (1 - min(moved / last, MOST_GAIN)))
         last, due = moved, owed > rest
@@ -173,8 +188,9 @@ def alternate(
             links = fresh
             if not (owed > limit).any():
                 break
-        factor = EARLY[min(turn, len(EARLY) - 1)] if turn < passes - 1 else 1.0
-        relax = pieces.settle(abundances, links, *strengths, owed, relax, limit * factor)
+        last = turn == passes - 1
+        factor = 1.0 if last else EARLY[min(turn, len(EARLY) - 1)]
+        relax = pieces.settle(abundances, links, *strengths, owed, relax, limit * factor, 0.0 if last else FEW)
         tick()
     return links
 

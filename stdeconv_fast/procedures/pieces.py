@@ -75,22 +75,41 @@ class Whole:
 
     def settle(
         self, abundances: np.ndarray, links: Graph, lambda_spatial: float, phi: float, lambda_ridge: float,
-        owed: np.ndarray, relax: float, limit: float, most: int = passes.MOST_SWEEPS,
+        owed: np.ndarray, relax: float, limit: float, few: float = 0.0, most: int = passes.MOST_SWEEPS,
     ) -> float:  # fmt: skip
         """Sweep over the spots until none is far from its answer; see `passes.settle`."""
         return passes.settle(
-            self.problem, abundances, links, lambda_spatial, phi, lambda_ridge, owed, self._workers, relax, limit, most
+            self.problem, abundances, links, lambda_spatial, phi, lambda_ridge, owed, self._workers, relax, limit, most,
+            few,
         )
 
-    def measure_fit(self, known: Reference, abundances: np.ndarray) -> uncertainty.Fit:
+    def _on_host(self) -> solve_types.Problem:
+        """The problem where the measures of fit run."""
+        return replace(self._workers.fetch(replace(self.problem, counts=None)), counts=self.counts)
+
+    def measure_fit(
+        self, known: Reference, abundances: np.ndarray, direction: uncertainty.Direction
+    ) -> uncertainty.Fit:
         """See `uncertainty.measure_fit`."""
-        return uncertainty.measure_fit(self.problem, known, abundances, self._workers)
+        return uncertainty.measure_fit(self._on_host(), known, abundances, direction, self._workers.host)
 
     def estimate_errors(
-        self, abundances: np.ndarray, links: Graph, lambda_spatial: float, lambda_ridge: float,
-        mrna_content: np.ndarray | None,
+        self, dispersion: np.ndarray, abundances: np.ndarray, links: Graph, lambda_spatial: float,
+        lambda_ridge: float, mrna_content: np.ndarray | None,
     ) -> np.ndarray:  # fmt: skip
         """See `uncertainty.estimate_errors`."""
         return uncertainty.estimate_errors(
-            self.problem, abundances, links, lambda_spatial, lambda_ridge, mrna_content, self._workers
+            self._on_host(), dispersion, abundances, links, lambda_spatial, lambda_ridge, mrna_content,
+            self._workers.host,
+        )
+
+    def weigh_absence(
+        self, dispersion: np.ndarray, abundances: np.ndarray, links: Graph, lambda_spatial: float, phi: float,
+        lambda_ridge: float,
+    ) -> np.ndarray:  # fmt: skip
+        """See `uncertainty.weigh_absence`."""
+        pulls = uncertainty.pull(abundances, links, lambda_spatial, phi)
+        return uncertainty.weigh_absence(
+            self._on_host(), dispersion, abundances, links.degrees, pulls, lambda_spatial, lambda_ridge,
+            self._workers.host,
         )

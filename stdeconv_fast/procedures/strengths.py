@@ -19,6 +19,7 @@ LAST = 25_600.0  # doubling ends here
 PHIS = (0.8, 0.9, 0.95, 0.99)
 FIXED = 20.0  # counts, without tuning
 PATCHES, PATCH_SPOTS = 8, 125
+LEAST_PATCHES, ENOUGH_COUNTS = 3, 1e6  # fewer where spots are deep: it is counts that tell the strengths apart
 SWEEPS, SETTLED = 6, 1e-3  # of one value tried: enough to tell it from the others
 
 
@@ -40,12 +41,19 @@ def thin(counts: Counts, row_keys: np.ndarray, gene_keys: np.ndarray, workers: W
     return replace(counts, data=fit, totals=totals.astype(counts.totals.dtype)), test
 
 
+def _count_patches(totals: np.ndarray) -> int:
+    """Patches that hold about ENOUGH_COUNTS, at most PATCHES."""
+    wanted = ENOUGH_COUNTS / (PATCH_SPOTS * max(float(totals.mean(dtype=np.float64)), 1.0))
+    return int(np.clip(np.ceil(wanted), LEAST_PATCHES, PATCHES))
+
+
 def choose_strengths(
     take: Callable[[np.ndarray], Counts],
     known: Reference,
     places: Graph,
     coordinates: np.ndarray,
     sections: np.ndarray,
+    totals: np.ndarray,
     row_keys: np.ndarray,
     gene_keys: np.ndarray,
     *,
@@ -55,7 +63,7 @@ def choose_strengths(
     listen: bool,
     workers: Workers,
 ) -> Strengths:
-    """Choose lambda_spatial, then phi, by the held-out log-likelihood on about 1,000 spots.
+    """Choose lambda_spatial, then phi, by the held-out log-likelihood on at most about 1,000 spots.
 
     Parameters
     ----------
@@ -63,8 +71,8 @@ def choose_strengths(
         Counts of some of the usable spots.
     known, places
         Reference and neighbour graph of the usable spots.
-    coordinates, sections, row_keys
-        Place, section and key of each spot.
+    coordinates, sections, totals, row_keys
+        Place, section, counts and key of each spot.
     gene_keys : (n_genes,) uint64
     phi : float
         Joins the values tried, and is kept where nothing beats it.
@@ -83,7 +91,7 @@ def choose_strengths(
     answer of the one before. A second climb with attention would smooth more, and too much on the shallowest data:
     attention by itself asks for more smoothing as it spares the borders.
     """
-    rows = graph.choose_patches(coordinates, sections, row_keys, PATCHES, PATCH_SPOTS)
+    rows = graph.choose_patches(coordinates, sections, row_keys, _count_patches(totals), PATCH_SPOTS)
     fit, test = thin(take(rows), row_keys[rows], gene_keys, workers)
     if (fit.totals <= 0).any():  # without a count to fit a spot tells nothing of the smoothing
         rows = rows[fit.totals > 0]

@@ -14,6 +14,7 @@ import numpy as np
 from joblib import Parallel, delayed
 
 from ..backend import hold_device
+from ..parallel import hold_workers
 from ..parcels import Counts, Graph, Reference
 from ..stages import graph, solve_types
 from ..stages.ingest import NARROW, Block
@@ -206,6 +207,19 @@ def places(starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
     return np.repeat(starts - (ends - lengths), lengths) + np.arange(ends[-1] if len(ends) else 0)
 
 
+def find_pieces(ranges: list[tuple[int, int]], tiles: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+    """Where the entries of each tile lie: (tile, range, first entry, last entry) by tile, then range, int64."""
+    pieces = []
+    for number, (start, stop) in enumerate(ranges):
+        order = np.argsort(tiles[start:stop], kind="stable")
+        of_row, ends = tiles[start:stop][order], np.cumsum(lengths[start:stop][order])
+        last = np.flatnonzero(np.diff(of_row, append=-2))  # last row of each tile
+        upto = ends[last]
+        pieces.append(np.column_stack([of_row[last], np.full(len(last), number), np.append(0, upto[:-1]), upto]))
+    pieces = np.concatenate(pieces).astype(np.int64)
+    return pieces[np.argsort(pieces[:, 0], kind="stable")]
+
+
 # -- solving ---------------------------------------------------------------------------------------------------------
 
 
@@ -299,23 +313,36 @@ def settle_tile(
     return {"abundances": abundances[:n_own], "owed": owed[:n_own], "relax": relax}
 
 
-def fit_tile(posed: Posed, tile: int, abundances: np.ndarray) -> Arrays:
+def fit_tile(posed: Posed, tile: int, abundances: np.ndarray, direction: uncertainty.Direction) -> Arrays:
     """How the counts of a tile compare with what is expected; see `uncertainty.Fit`."""
-    with hold_device(posed.device, 1) as workers:
-        problem, solved = workers.place((pose_tile(posed, tile), np.array(abundances)))
-        fit = uncertainty.measure_fit(problem, read_reference(posed), solved, workers)
+    with hold_workers(1) as workers:
+        problem, known = pose_tile(posed, tile), read_reference(posed)
+        fit = uncertainty.measure_fit(problem, known, np.array(abundances), direction, workers)
     return vars(fit)
 
 
 def errors_tile(
     posed: Posed, tile: int, abundances: np.ndarray, degrees: np.ndarray, lambda_spatial: float, lambda_ridge: float,
-    mrna_content: np.ndarray | None,
+    mrna_content: np.ndarray | None, dispersion: np.ndarray,
 ) -> Arrays:  # fmt: skip
     """Standard errors of the proportions in a tile; see `uncertainty.estimate_errors`."""
-    with hold_device(posed.device, 1) as workers:
-        problem, solved = workers.place((pose_tile(posed, tile), np.array(abundances)))
-        links = workers.place(replace(graph.no_neighbours(len(degrees)), degrees=np.array(degrees)))
+    with hold_workers(1) as workers:
+        problem = pose_tile(posed, tile)
+        links = replace(graph.no_neighbours(len(degrees)), degrees=np.array(degrees))
         errors = uncertainty.estimate_errors(
-            problem, solved, links, lambda_spatial, lambda_ridge, mrna_content, workers
+            problem, dispersion, np.array(abundances), links, lambda_spatial, lambda_ridge, mrna_content, workers
         )
     return {"errors": errors}
+
+
+def absence_tile(
+    posed: Posed, tile: int, abundances: np.ndarray, degrees: np.ndarray, pulls: np.ndarray, lambda_spatial: float,
+    lambda_ridge: float, dispersion: np.ndarray,
+) -> Arrays:  # fmt: skip
+    """Likelihood ratios against the absence of types in a tile; see `uncertainty.weigh_absence`."""
+    with hold_workers(1) as workers:
+        statistics = uncertainty.weigh_absence(
+            pose_tile(posed, tile), dispersion, np.array(abundances), np.array(degrees), np.array(pulls),
+            lambda_spatial, lambda_ridge, workers,
+        )  # fmt: skip
+    return {"absence": statistics}

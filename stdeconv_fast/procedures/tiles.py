@@ -159,7 +159,7 @@ class Tiled:
         made = cls(folder, short, lengths[filled], totals[filled].astype(dtype), n_genes, n_jobs)
         if folder.has("tiles/done"):
             return made
-        pieces = _find_pieces(ranges, tiles, lengths)
+        pieces = tile_jobs.find_pieces(ranges, tiles, lengths)
         pieces = pieces[pieces[:, 2] < pieces[:, 3]]
         starts = np.searchsorted(pieces[:, 0], numbers)
         of_tile = np.split(pieces[:, 1:], starts[1:])
@@ -282,7 +282,7 @@ class Tiled:
 
     def settle(
         self, abundances: np.ndarray, links: Graph, lambda_spatial: float, phi: float, lambda_ridge: float,
-        owed: np.ndarray, relax: float, limit: float, most: int = MOST_ROUNDS,
+        owed: np.ndarray, relax: float, limit: float, few: float = 0.0, most: int = MOST_ROUNDS,
     ) -> float:  # fmt: skip
         """Settle the tiles, round by round, until no spot is far from its answer; see `passes.settle`.
 
@@ -292,12 +292,14 @@ class Tiled:
 
         Parameters
         ----------
+        few : float
+            Part of the spots that may be left above the limit.
         most : int
             Rounds.
         """
         strengths = (float(lambda_spatial), float(phi), float(lambda_ridge))
         limit = TIGHT * float(limit)
-        numbers = (*strengths, float(relax), limit, most)
+        numbers = (*strengths, float(relax), limit, float(few), most)
         room = f"settle-{self._name(abundances, links.weights, owed, *numbers)}"
         relaxed, turn, done, visited = np.full(self.n_tiles, float(relax)), 0, False, 0
         saved = self.folder.read(f"{room}/state")
@@ -313,8 +315,9 @@ class Tiled:
             return self._posed, tile, around, weights, degrees, owed[rows], start, strengths, enough
 
         while not done:
-            due = np.unique(self._tiles[owed > limit])
-            done = not len(due) or turn == most
+            due = self._tiles[owed > limit]
+            done = len(due) <= few * self.n_spots or turn == most
+            due = np.unique(due)
             enough = max(limit, min(EARLY * float(owed.max()), LOOSE * limit))
             if done or visited >= self.n_spots:  # the rounds since the last state are worth one
                 self._save(room, turn, done=done, abundances=abundances, owed=owed, relaxed=relaxed)
@@ -346,41 +349,50 @@ class Tiled:
         still = np.zeros(self.n_spots, dtype=bool)
         solve_types.owe_moves(across, moves, still, *strengths, 1.0, owed, ALONE)
 
-    def measure_fit(self, known: Reference, abundances: np.ndarray) -> uncertainty.Fit:
+    def measure_fit(
+        self, known: Reference, abundances: np.ndarray, direction: uncertainty.Direction
+    ) -> uncertainty.Fit:
         """See `uncertainty.measure_fit`; `known` is what was posed."""
 
         def arguments(tile: int) -> tuple:
-            return self._posed, tile, abundances[self._rows[tile]]
+            return self._posed, tile, abundances[self._rows[tile]], direction
 
-        deviances, sums = np.empty(self.n_spots), np.zeros((3, self.n_genes))
-        for rows, found in self._each("fit", tile_jobs.fit_tile, arguments, abundances):
-            deviances[rows] = found["deviances"]
+        deviances, misfits = np.empty(self.n_spots), np.empty(self.n_spots)
+        sums = np.zeros((3, self.n_genes))
+        for rows, found in self._each("fit", tile_jobs.fit_tile, arguments, abundances, *vars(direction).values()):
+            deviances[rows], misfits[rows] = found["deviances"], found["misfits"]
             sums += found["observed"], found["expected"], found["dispersion"] * len(rows)
-        return uncertainty.Fit(deviances, sums[0], sums[1], sums[2] / self.n_spots)
+        return uncertainty.Fit(deviances, sums[0], sums[1], sums[2] / self.n_spots, misfits)
 
     def estimate_errors(
-        self, abundances: np.ndarray, links: Graph, lambda_spatial: float, lambda_ridge: float,
-        mrna_content: np.ndarray | None,
+        self, dispersion: np.ndarray, abundances: np.ndarray, links: Graph, lambda_spatial: float,
+        lambda_ridge: float, mrna_content: np.ndarray | None,
     ) -> np.ndarray:  # fmt: skip
         """See `uncertainty.estimate_errors`."""
-        numbers = (float(lambda_spatial), float(lambda_ridge), mrna_content)
+        numbers = (float(lambda_spatial), float(lambda_ridge), mrna_content, dispersion)
+        by_spot = abundances, self._degrees(links, lambda_spatial)
+        return self._by_spot("errors", tile_jobs.errors_tile, by_spot, numbers)
+
+    def weigh_absence(
+        self, dispersion: np.ndarray, abundances: np.ndarray, links: Graph, lambda_spatial: float, phi: float,
+        lambda_ridge: float,
+    ) -> np.ndarray:  # fmt: skip
+        """See `uncertainty.weigh_absence`."""
+        pulls = uncertainty.pull(abundances, links, lambda_spatial, phi)
+        numbers = (float(lambda_spatial), float(lambda_ridge), dispersion)
+        by_spot = abundances, self._degrees(links, lambda_spatial), pulls
+        return self._by_spot("absence", tile_jobs.absence_tile, by_spot, numbers)
+
+    def _degrees(self, links: Graph, lambda_spatial: float) -> np.ndarray:
+        return links.degrees if lambda_spatial > 0 else np.zeros(self.n_spots)  # without smoothing none were made
+
+    def _by_spot(
+        self, name: str, job: Callable[..., Any], by_spot: tuple[np.ndarray, ...], more: tuple
+    ) -> np.ndarray:
+        """What a job says of each spot under its name, from arrays over the spots and what all tiles share."""
 
         def arguments(tile: int) -> tuple:
-            rows = self._rows[tile]
-            return self._posed, tile, abundances[rows], links.degrees[rows], *numbers
+            return self._posed, tile, *(values[self._rows[tile]] for values in by_spot), *more
 
-        rounds = self._each("errors", tile_jobs.errors_tile, arguments, abundances, links.degrees, *numbers)
-        return self._lay_out((rows, found["errors"]) for rows, found in rounds)
-
-
-def _find_pieces(ranges: list[tuple[int, int]], tiles: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-    """Where the entries of each tile lie: (tile, range, first entry, last entry) by tile, then range, int64."""
-    pieces = []
-    for number, (start, stop) in enumerate(ranges):
-        order = np.argsort(tiles[start:stop], kind="stable")
-        of_row, ends = tiles[start:stop][order], np.cumsum(lengths[start:stop][order])
-        last = np.flatnonzero(np.diff(of_row, append=-2))  # last row of each tile
-        upto = ends[last]
-        pieces.append(np.column_stack([of_row[last], np.full(len(last), number), np.append(0, upto[:-1]), upto]))
-    pieces = np.concatenate(pieces).astype(np.int64)
-    return pieces[np.argsort(pieces[:, 0], kind="stable")]
+        rounds = self._each(name, job, arguments, *by_spot, *more)
+        return self._lay_out((rows, found[name]) for rows, found in rounds)

@@ -178,6 +178,21 @@ def _windows(
         wanted[members] = False
 
 
+def find_neighbours(
+    coordinates: np.ndarray, sections: np.ndarray, k_neighbors: int, keys: np.ndarray, workers: Workers
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Directed edges (from, to, distance), each (n_edges,), of one spot or more; parameters as of `link_spots`."""
+    coordinates = np.ascontiguousarray(coordinates, dtype=np.float64)
+    origins, targets, distances = [], [], []
+    for section in np.unique(sections):
+        members = np.flatnonzero(sections == section)
+        i, j, d = _nearest(coordinates[members], k_neighbors, keys[members], workers)
+        origins.append(members[i])
+        targets.append(members[j])
+        distances.append(d)
+    return tuple(np.concatenate(parts) if len(parts) > 1 else parts[0] for parts in (origins, targets, distances))
+
+
 def link_spots(
     coordinates: np.ndarray, sections: np.ndarray, k_neighbors: int, keys: np.ndarray, workers: Workers
 ) -> Graph:
@@ -208,15 +223,7 @@ def link_spots(
     if not n:
         return no_neighbours(0)
     coordinates = np.ascontiguousarray(coordinates, dtype=np.float64)
-    origins, targets, distances = [], [], []
-    for section in np.unique(sections):
-        members = np.flatnonzero(sections == section)
-        i, j, d = _nearest(coordinates[members], k_neighbors, keys[members], workers)
-        origins.append(members[i])
-        targets.append(members[j])
-        distances.append(d)
-    i, j, d = (np.concatenate(parts) if len(parts) > 1 else parts[0] for parts in (origins, targets, distances))
-    del origins, targets, distances
+    i, j, d = find_neighbours(coordinates, sections, k_neighbors, keys, workers)
     indptr, indices, along = _both_ways(n, i, j, d, workers)
     workers.over(near_kernels.order_rows, n, (indptr, keys), (indices, along))
     scales = np.empty(n)

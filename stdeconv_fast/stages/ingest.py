@@ -113,6 +113,8 @@ def read_block(
         Whether the counts themselves are wanted, not their sums alone.
     """
     matrix = source.read(start, stop)
+    if matrix.dtype.kind == "b":
+        matrix = matrix.astype(np.int32)  # as stages.inputs does it
     if not matrix.has_canonical_format:
         matrix.sum_duplicates()
     n = stop - start

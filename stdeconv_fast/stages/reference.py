@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..built import TypeSums
 from ..draws import keys_of
 from ..kernels.cpu import counts as kernels
 from ..kernels.cpu.fits import sum_excess
 from ..parallel import Workers
 from ..parcels import Counts, Inputs, Reference
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_matrix
 
 PANEL = 1500  # at most so many shared genes are a panel: all are kept
 MARKER_LN_FOLD = 0.75
@@ -42,23 +47,26 @@ def average_types(inputs: Inputs, workers: Workers) -> Profiles:
     Profiles
         Shares of a cell's counts, (n_types, n_shared).
     """
-    matrix = inputs.reference
+    known = inputs.type_sums or sum_types(inputs.reference, inputs.cell_types, len(inputs.types), workers)
+    used, columns = inputs.cell_types >= 0, inputs.reference_genes
+    sizes = np.bincount(inputs.cell_types[used], minlength=len(inputs.types))
+    means = known.sums[:, columns] / sizes[:, None]
+    library = np.bincount(inputs.cell_types[used], known.cell_totals[used], minlength=len(inputs.types)) / sizes
+    return Profiles(means, known.gene_totals[columns], library / library.mean(), known.cell_totals)
+
+
+def sum_types(matrix: csr_matrix, cell_types: np.ndarray, n_types: int, workers: Workers) -> TypeSums:
+    """Sums over the cells with a type, each divided by its total, and total counts, over all genes."""
     n_cells, n_genes = matrix.shape
-    n_types = len(inputs.types)
     cell_totals = np.asarray(matrix.sum(axis=1, dtype=np.float64)).ravel()
-    used = inputs.cell_types >= 0
-    sizes = np.bincount(inputs.cell_types[used], minlength=n_types)
+    used = cell_types >= 0
     weights = np.where(used, 1.0 / np.maximum(cell_totals, 1e-300), 0.0)
     arrays = (matrix.indptr, matrix.indices, matrix.data)
     parts = 4 if n_types * n_genes > 1_000_000 else 16
-    sums = workers.sums(
-        kernels.sum_segments, n_cells, (*arrays, weights, inputs.cell_types), (n_types, n_genes), parts
-    )
-    means = sums[:, inputs.reference_genes] / sizes[:, None]
+    sums = workers.sums(kernels.sum_segments, n_cells, (*arrays, weights, cell_types), (n_types, n_genes), parts)
     rows = np.flatnonzero(used)
-    gene_totals = workers.sums(kernels.sum_genes, len(rows), (*arrays, rows), (n_genes,))[inputs.reference_genes]
-    library = np.bincount(inputs.cell_types[used], cell_totals[used], minlength=n_types) / sizes
-    return Profiles(means, gene_totals, library / library.mean(), cell_totals)
+    gene_totals = workers.sums(kernels.sum_genes, len(rows), (*arrays, rows), (n_genes,))
+    return TypeSums(sums, gene_totals, cell_totals)
 
 
 def choose_candidates(profiles: Profiles) -> np.ndarray:
@@ -175,6 +183,14 @@ def scaled(factors: np.ndarray, w: np.ndarray, means: np.ndarray) -> np.ndarray:
 def lay_floor(profiles: np.ndarray) -> np.ndarray:
     """0.99 B + 0.01 mean_k B: one stray count of a gene that a type lacks shall not rule it out."""
     return (1 - FLOOR) * profiles + FLOOR * profiles.mean(axis=0)
+
+
+def undo_platform(reference: Reference) -> np.ndarray:
+    """Profiles as the reference cells have them, (n_types, n_genes): without gene factors, the floor laid anew."""
+    profiles = reference.profiles
+    bare = (profiles - FLOOR * profiles.mean(axis=0)) / (1 - FLOOR) / reference.gene_factors
+    bare = np.maximum(bare, 0.0)  # rounding
+    return lay_floor(bare / max(float(bare.sum(axis=1).mean()), 1e-300))
 
 
 def follow_blocks(reference: Reference, block_totals: np.ndarray, expected: np.ndarray) -> Reference:

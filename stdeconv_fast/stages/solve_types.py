@@ -14,7 +14,7 @@ from ..parallel import HEAVY, LIGHT, Workers
 from ..parcels import Counts, Graph, Reference
 
 FIRST_STEPS = 40
-WARM_STEPS = 10  # of expectation-maximisation from an even start
+WARM_STEPS = 6  # of expectation-maximisation from an even start, all but the last one squared
 TOLERANCE = 1e-3  # of an abundance; abundances of a spot sum to about 1
 GAUSSIAN_SWEEPS, GAUSSIAN_TOLERANCE = 5000, 1e-6  # least squares converge slowly: the Gram matrix is stiff
 MOST_CHUNKS = 64

@@ -17,7 +17,7 @@ from stdeconv_fast.kernels.cuda import loader
 from . import build
 
 GUARD, FILL = 256, 0xFE  # bytes on either side of an array, and what is in them: huge as a float, negative as an int
-FUNCTIONS = {"median", "cumsum", "einsum", "where", "diff"}
+FUNCTIONS = {"median", "cumsum", "einsum", "where", "diff", "count_nonzero"}
 METHODS = {"sum", "mean", "max", "any", "all", "astype", "copy", "ravel", "reshape", "view"}
 UFUNCS = {
     "add", "subtract", "multiply", "divide", "power", "maximum", "greater", "greater_equal", "less", "less_equal",

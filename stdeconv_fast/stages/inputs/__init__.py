@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from ...built import BuiltReference
 from ...parcels import Inputs, SpotSource
 from ...settings import Settings, raise_faults
+from .built import choose_built, table_of
 from .counts_check import check_counts
 from .genes import match_genes
 from .labels import read_cell_types
@@ -35,13 +37,13 @@ def read_inputs(
     ----------
     spatial : DataFrame, ndarray, sparse matrix or AnnData, (n_spots, n_spatial_genes)
         Raw counts of the spots.
-    reference : DataFrame, ndarray, sparse matrix or AnnData, (n_cells, n_reference_genes)
+    reference : DataFrame, ndarray, sparse matrix, AnnData or BuiltReference, (n_cells, n_reference_genes)
         Raw counts of the reference cells.
     coordinates : DataFrame, array-like (n_spots, 2 or 3) or None
         Place of each spot, any unit. A frame gives its columns x, y (and z), else its first columns of numbers. None
         takes ``spatial.obsm[spatial_key]``.
     cell_types : Series, DataFrame, list, array, Categorical or str
-        Type of each cell; a str names a column of ``reference.obs``.
+        Type of each cell; a str names a column of ``reference.obs``; None with a built reference.
     sections : None, str, Series, list, array or Categorical
         Section of each spot; a str names a column of ``spatial.obs``; None: one section.
     layer_st, layer_sc : str or None
@@ -82,11 +84,17 @@ def read_inputs(
     st = read_table(spatial, "spatial", layer_st, report, spots)
     whole = spots is not None or check_counts(st, settings.check_counts, report)
     status = read_status(st, report)
-    sc = read_table(reference, "reference", layer_sc, report)
-    check_counts(sc, settings.check_counts, report)
+    built = isinstance(reference, BuiltReference)
+    sc = table_of(reference) if built else read_table(reference, "reference", layer_sc, report)
+    if not built:
+        check_counts(sc, settings.check_counts, report)
     shared = match_genes(st, sc, settings.min_shared_genes, report)
     places = read_coordinates(coordinates, spatial, st, spatial_key, report)
-    typed = read_cell_types(cell_types, reference, sc, settings.exclude_types, settings.min_cells_per_type, report)
+    if built:
+        typed, type_sums = choose_built(reference, sc, cell_types, layer_sc, settings, report)
+    else:
+        typed = read_cell_types(cell_types, reference, sc, settings.exclude_types, settings.min_cells_per_type, report)
+        type_sums = None
     sectioned = read_sections(sections, spatial, st, report)
     raise_faults(report.faults, "input")
     note_places(places, *sectioned, status, settings.k_neighbors, report)
@@ -107,4 +115,5 @@ def read_inputs(
         spot_status=status,
         integer_counts=whole,
         notes=tuple(report.notes),
+        type_sums=type_sums,
     )

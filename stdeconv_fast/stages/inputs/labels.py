@@ -18,6 +18,7 @@ USUAL_TYPES = (
 )  # fmt: skip
 USUAL_SECTIONS = ("section", "sections", "library_id", "sample", "sample_id", "slice", "slide", "batch")
 FEW_CELLS = 5
+MOST_TYPES = 2000  # more cannot be told apart, and take hours: they are names of cells
 
 
 @dataclass(frozen=True)
@@ -136,6 +137,15 @@ def read_cell_types(
     (codes, types) or None
         int32 codes, (n_cells,), -1: left out; names of the types, sorted. None after a fault.
     """
+    read = read_codes(value, source, table, report)
+    if read is None:
+        return None
+    filled = None if table.counts is None else np.diff(table.counts.indptr) > 0
+    return choose_types(*read, filled, table, exclude, min_cells, report)
+
+
+def read_codes(value: Any, source: Any, table: Table | None, report: Report) -> tuple[np.ndarray, np.ndarray] | None:
+    """Label of each cell, int32, -1: none, as an index into all labels, sorted; None after a fault."""
     labels = read_labels(value, "cell_types", source, "reference", report)
     if labels is None or table is None:
         return None
@@ -144,9 +154,32 @@ def read_cell_types(
         return None
     texts = np.append(labels.texts, None)[at]  # at -1: no label
     codes, found = pd.factorize(texts, sort=True)
-    codes = codes.astype(np.int32)
+    return codes.astype(np.int32), found
+
+
+def choose_types(
+    codes: np.ndarray, found: np.ndarray, filled: np.ndarray | None, table: Table, exclude: tuple[str, ...],
+    min_cells: int, report: Report,
+) -> tuple[np.ndarray, tuple[str, ...]] | None:  # fmt: skip
+    """The types to use, as `read_cell_types` gives them, from the label of each cell.
+
+    Parameters
+    ----------
+    codes : (n_cells,) int32, overwritten
+        Label of each cell, an index into `found`; -1: none.
+    found : (n_found,) object
+        All labels, sorted.
+    filled : (n_cells,) bool or None
+        Whether a cell has counts; None: not known.
+    """
     if len(found) == 0:
         report.fault(f"`cell_types` must hold a label; got none for any of {table.rows.n:,} cells.")
+        return None
+    if len(found) > MOST_TYPES:
+        report.fault(
+            f"`cell_types` must hold at most {MOST_TYPES:,} types; got {len(found):,}: {some(found)}. Pass a column "
+            "with types, not with the names of cells."
+        )
         return None
     unknown = [name for name in exclude if name not in set(found)]
     if unknown:
@@ -155,7 +188,7 @@ def read_cell_types(
     if n_unlabelled:
         report.note(f"{count(n_unlabelled, 'reference cell')} of {len(codes):,} without a label: left out.")
     codes[np.isin(codes, np.flatnonzero(np.isin(found, exclude)))] = -1
-    _leave_out_empty(codes, table, report)
+    _leave_out_empty(codes, filled, report)
     kept = _keep_types(codes, found, exclude, min_cells, report)
     if not kept.any():
         if not unknown:
@@ -169,11 +202,11 @@ def read_cell_types(
     return new[codes], tuple(str(name) for name in found[kept])
 
 
-def _leave_out_empty(codes: np.ndarray, table: Table, report: Report) -> None:
+def _leave_out_empty(codes: np.ndarray, filled: np.ndarray | None, report: Report) -> None:
     """Set the code of cells without counts to -1, in place."""
-    if table.counts is None:
+    if filled is None:
         return
-    empty = (np.diff(table.counts.indptr) == 0) & (codes >= 0)
+    empty = ~filled & (codes >= 0)
     codes[empty] = -1
     n = int(empty.sum())
     if n:

@@ -222,7 +222,9 @@ def _demand_sound(matrix: Any, where: str) -> None:
         return
     n_lines, n_across = matrix.shape if matrix.format == "csr" else matrix.shape[::-1]
     ends, inner = matrix.indptr, matrix.indices
-    sound = len(ends) == n_lines + 1 and ends[0] == 0 and (np.diff(ends) >= 0).all()
+    sound = all(isinstance(array, np.ndarray) and array.ndim == 1 for array in (ends, inner, matrix.data))
+    sound = sound and ends.dtype.kind in "iu" and inner.dtype.kind in "iu"
+    sound = sound and len(ends) == n_lines + 1 and ends[0] == 0 and (np.diff(ends) >= 0).all()
     sound = sound and ends[-1] <= min(len(inner), len(matrix.data))
     if sound and ends[-1]:
         used = inner[: ends[-1]]

@@ -1,0 +1,1 @@
+"""The stages of ``objective="original"``: what the original program computes, at scale."""

@@ -1,0 +1,1 @@
+"""Studies that run the pipeline many times, or prepare what it reads: filters, built references, searches."""
