@@ -39,15 +39,25 @@ solve_spots(
     const int warm = some > real(0) && total > real(0) ? warm_steps : 0;
     for (int turn = 0; turn < warm; ++turn) {
         sum_ratios(room, s, lane, gradient);
-        real top = 0;
+        const bool far = turn < warm - 1;  // twice as far, but for the last one, and scaled to the counts that there are
+        real top = 0, reached = 0;
         #pragma unroll
         for (int m = 0; m < MAXT; ++m) {
             const int k = lane + WARP * m;
             if (k < n_types) {
-                gradient[m] = room.v[k] * (gradient[m] / (total * sums[m]));
-                top = larger(top, gradient[m]);
+                const real growth = gradient[m] / (total * sums[m]);
+                gradient[m] = room.v[k] * (far ? growth * growth : growth);
+                reached += gradient[m] * total * sums[m];
             }
         }
+        reached = warp_sum(reached);
+        const real scale = far ? some / reached : real(1);
+        #pragma unroll
+        for (int m = 0; m < MAXT; ++m)
+            if (lane + WARP * m < n_types) {
+                gradient[m] *= scale;
+                top = larger(top, gradient[m]);
+            }
         top = warp_max(top);
         #pragma unroll
         for (int m = 0; m < MAXT; ++m) {
