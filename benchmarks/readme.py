@@ -2,36 +2,27 @@
 
 python benchmarks/readme.py [--check]
 
-Make the numbers first: accuracy.py, attention.py, growth.py, peers.py, at_scale.py, widths.py, roofline.py and
-cold_start.py in benchmarks/, each with --json. With --check
-nothing is written; the exit code is 1 where README.md and the numbers differ.
+Make the numbers first: accuracy.py, attention.py, growth.py, peers.py, at_scale.py, widths.py, roofline.py,
+cold_start.py, convergence.py, robustness.py, calibration.py, missing_types.py and original.py in benchmarks/, each with
+--json. With --check nothing is written; the exit code is 1 where README.md and the numbers differ.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import re
 import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-RESULTS = ROOT / "benchmarks" / "results"
+sys.path.insert(0, str(ROOT))
+
+from benchmarks import readme_trust  # noqa: E402
+from benchmarks.readme_trust import load as _load  # noqa: E402
+from benchmarks.readme_trust import mean as _mean  # noqa: E402
+from benchmarks.readme_trust import to_table as _table  # noqa: E402
+
 METHODS = ("ours", "ours, cell level", "ours, least squares", "NNLS", "flashdeconv")
-
-
-def _load(name: str):
-    return json.loads((RESULTS / f"{name}.json").read_text())
-
-
-def _table(head: list[str], rows: list[list[str]]) -> str:
-    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
-    return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows])
-
-
-def _mean(values) -> float:
-    values = list(values)
-    return sum(values) / len(values)
 
 
 def accuracy() -> str:
@@ -179,7 +170,7 @@ def cold_start() -> str:
 BLOCKS = {
     make.__name__: make
     for make in (accuracy, thinned, domains, peers, at_scale, growth, widths, roofline, cold_start)
-}
+} | readme_trust.BLOCKS
 
 
 def filled(text: str) -> str:

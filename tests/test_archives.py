@@ -179,10 +179,10 @@ def test_an_unknown_schema_is_refused(saved):
 def test_an_unknown_field_is_refused_and_a_missing_one_gets_its_default(saved):
     rewrite(saved, lambda header, parts: header["tree"]["fields"].pop("gene_fit"))
     assert Result.load(saved).gene_fit is None
-    rewrite(saved, lambda header, parts: header["tree"]["fields"].update(q_values=None))
-    with pytest.raises(sd.DataError, match="Result has no field 'q_values' in this version"):
+    rewrite(saved, lambda header, parts: header["tree"]["fields"].update(p_values=None))
+    with pytest.raises(sd.DataError, match="Result has no field 'p_values' in this version"):
         Result.load(saved)
-    rewrite(saved, lambda header, parts: [header["tree"]["fields"].pop(name) for name in ("q_values", "status")])
+    rewrite(saved, lambda header, parts: [header["tree"]["fields"].pop(name) for name in ("p_values", "status")])
     with pytest.raises(sd.DataError, match="Result lacks 'status'"):
         Result.load(saved)
 

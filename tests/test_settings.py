@@ -27,6 +27,7 @@ RANGES = {
     "loss": (("poisson", "gaussian"), ("Poisson", None, 1), ()),
     "platform": (("auto", "pooled", "joint", "none"), ("no", None), ()),
     "abundance": (("auto", "cells", "mrna"), ("mRNA", None), ()),
+    "objective": (("model", "original"), ("Original", None), ()),
     "device": (("auto", "cpu", "cuda"), ("gpu", None), ()),
     "dtype": (("float32", "float64", np.float32, np.dtype("float64")), ("float16", int), ()),
     "attention": ((True, False), (), (1, None)),

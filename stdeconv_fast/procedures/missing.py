@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.sparse import csr_matrix, diags
+from scipy.sparse import csr_matrix
 
 from ..draws import order_by_key
 from ..errors import DataError
@@ -19,9 +19,10 @@ if TYPE_CHECKING:
     from .pieces import Whole as Pieces  # or anything with its methods
 
 UNKNOWN = "unknown"
-LEARNT_SPOTS = 4000  # the direction is learnt on so many spots where there are more
+LEARNT_SPOTS = 2000  # the direction is learnt on so many spots where there are more
 PROFILE_SPOTS, PROFILE_ROUNDS = 2000, 10  # spots and rounds of the fit of the unknown profile
-STEPS = 20  # of Lanczos
+STEPS = 20  # of Lanczos, at most
+CONVERGED = 1e-5  # residual of the leading vector, as a part of its value
 MODEL_ERROR = 0.1  # squared relative error of what is expected of a gene, which tells of no missing type
 DEPTH_SPOTS, MOST_DEPTHS = 200, 20  # spots of like depth that share an empirical null, at least; groups at most
 WORST = 0.1  # of the spots
@@ -96,7 +97,8 @@ def find_direction(bare: Bare, known: Reference) -> Direction:
     depth = float(np.median(totals[used])) if used.any() else 0.0
     scale = np.divide(1.0, np.sqrt(mean * (1 + MODEL_ERROR * depth * mean)), out=np.zeros_like(mean), where=mean > 0)
     rows = np.divide(1.0, np.sqrt(totals), out=np.zeros_like(totals), where=used)
-    counts = diags(rows) @ bare.counts @ diags(scale)
+    counts = bare.counts.copy()
+    counts.data *= np.repeat(rows, np.diff(counts.indptr)) * scale[counts.indices]
     turned, expected, scaled = counts.T.tocsr(), rows[:, None] * amounts, profiles * scale
 
     def apply(x: np.ndarray) -> np.ndarray:
@@ -127,12 +129,18 @@ def _lead(apply: Callable[[np.ndarray], np.ndarray], start: np.ndarray) -> np.nd
         rest = float(np.linalg.norm(fresh))
         if step + 1 == min(STEPS, len(start)) or not rest > 1e-9 * max(map(abs, diagonal)):
             break
+        values, vectors = np.linalg.eigh(_tridiagonal(diagonal, beside))
+        if rest * abs(vectors[-1, -1]) <= CONVERGED * abs(values[-1]):
+            break
         beside.append(rest)
         basis.append(fresh / rest)
     n = len(diagonal)
-    small = np.diag(diagonal) + np.diag(beside[: n - 1], 1) + np.diag(beside[: n - 1], -1)
-    vector = np.linalg.eigh(small)[1][:, -1]
+    vector = np.linalg.eigh(_tridiagonal(diagonal, beside[: n - 1]))[1][:, -1]
     return vector @ np.array(basis[:n])
+
+
+def _tridiagonal(diagonal: list[float], beside: list[float]) -> np.ndarray:
+    return np.diag(diagonal) + np.diag(beside, 1) + np.diag(beside, -1)
 
 
 def compare_with_like(misfits: np.ndarray, totals: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
