@@ -4,9 +4,10 @@ python benchmarks/calibration.py [--json FILE] [--repeats 3]
 
 Tissues of `simulate`: 600 spots, 400 genes, 6 types. While the model holds (Poisson counts, 2,000 reference cells a
 type, no platform effect, no smoothing) 90 % intervals of the types with a true share above 5 % have to cover 85 to
-95 % of the truths at every depth. Then, told and not promised: bands of abundance outside of 85 to 95 %; with smoothing,
-where bias (mean error over the standard error) and coverage are told apart; where the model does not hold. A false discovery is a type
-called present (q < 0.05) in a spot that has none of it; power: types with a share above 5 % that are called.
+95 % of the truths at every depth. Then, told and not promised: bands of abundance outside of 85 to 95 %; with
+smoothing, where bias (mean error over the standard error) and coverage are told apart; where the model does not hold. A
+false discovery is a type called present (q < 0.05) in a spot that has none of it; power: types with a share above 5 %
+that are called.
 """
 
 from __future__ import annotations
