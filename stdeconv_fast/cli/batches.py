@@ -200,11 +200,13 @@ def compare(out: str, wanted: str) -> str | None:
         return "made anew: no settings beside it"
     try:
         with h5py.File(out, "r") as file:
-            made = str(read_elem(file[f"uns/{KEY}_params"])["request"])
+            params = read_elem(file[f"uns/{KEY}_params"])
+            if "request" not in params:
+                return "made anew: it was not of a batch"
             spots = len(read_elem(file["obs"]))
             if len(read_elem(file[f"obsm/{KEY}"])) != spots:
                 return "made anew: it was not whole"
-        before, now = json.loads(made), json.loads(wanted)
+        before, now = json.loads(str(params["request"])), json.loads(wanted)
     except (OSError, KeyError, ValueError, RuntimeError, TypeError):
         return "made anew: it was not whole"
     other = [name for name in now.keys() | before.keys() if now.get(name) != before.get(name)]

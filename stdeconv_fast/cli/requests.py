@@ -68,7 +68,7 @@ def gather(options: dict[str, Any]) -> Request:
         for name in ("out", "out_dir", "csv"):
             asked.pop(name, None)
     asked |= {name: given[name] for name in KINDS if name in given}
-    asked.setdefault("spatial_key", "spatial")
+    asked = {"spatial_key": "spatial", "no_counts": False, **asked}
     for name in ("spatial", "reference"):
         if name not in asked:
             raise click.UsageError(f"Missing argument '{name.upper()}'.")

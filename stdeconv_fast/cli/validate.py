@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .console import EXIT_CODES, plain_warnings, reporting
+from .sections import KEY
 
 if TYPE_CHECKING:
     from ..io.stores import SpotStore
@@ -39,11 +40,16 @@ def validate(
     """
     import warnings
 
+    from ..backend import choose_device
+    from ..errors import DataError
     from ..io.archives import is_archive
     from ..settings import Settings
     from .requests import parse_settings
 
     settings = Settings.make(**{"progress": False, **parse_settings(values, own=False)})
+    choose_device(settings.device)
+    if settings.objective != "model":
+        raise DataError(f"validate must have objective='model'; got {settings.objective!r}, whose reading it lacks.")
     if cell_type_key is None and not is_archive(reference):
         raise click.UsageError("Missing option '--cell-type-key'.")
     with ExitStack() as opened, warnings.catch_warnings(record=True) as told:
@@ -111,17 +117,25 @@ def _read(
     from ..errors import DataError
     from ..settings import raise_faults
     from ..stages.inputs import read_inputs
+    from ..tl import _check as check_objects
 
+    spots, built = store.without_counts(spatial_key), isinstance(cells, BuiltReference)
     try:
-        return read_inputs(
-            store.without_counts(spatial_key), cells, None,
-            None if isinstance(cells, BuiltReference) else cell_type_key, sections=sample_key, layer_sc=layer_sc,
+        found = read_inputs(
+            spots, cells, None, None if built else cell_type_key, sections=sample_key, layer_sc=layer_sc,
             spatial_key=spatial_key, spots=store, settings=settings,
         )  # fmt: skip
+        check_objects(spots, cells, {
+            "cell_type_key": cell_type_key or "cell_type", "key_added": KEY, "layer_st": store.layer,
+            "layer_sc": layer_sc, "spatial_key": spatial_key, "sample_key": sample_key,
+        })  # fmt: skip
+        return found
     except DataError as fault:
         text = str(fault)
+        for name, option in (("cell_types", "cell_type_key"), ("sections", "sample_key")):
+            text = text.replace(f"Pass {name}=", f"Pass {option}=")
         first, *others = text.split("\n- ")
-        faults = [DataError(part) for part in others] if first.endswith("faults in the input:") else [fault]
+        faults = [DataError(part) for part in others] if first.endswith("faults in the input:") else [DataError(text)]
     try:
         _check_values(store, settings)
     except DataError as fault:
@@ -148,9 +162,11 @@ def _look_through(inputs: Inputs, settings: Settings, tiles: int | None) -> dict
 
     from ..memory import available_bytes, demand_room, estimate_bytes
     from ..parallel import hold_workers
-    from ..procedures import in_pieces
+    from ..procedures import in_pieces, missing
     from ..stages import reference
 
+    if settings.unknown:
+        missing.check_names(inputs.types)
     needed, there = estimate_bytes(inputs, settings, tiles), available_bytes()
     demand_room(needed, settings.max_memory)
     status, notes = inputs.spot_status.copy(), list(inputs.notes)
