@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 import sys
+import time
 import tomllib
 from pathlib import Path
 
@@ -272,3 +274,25 @@ def test_the_workflow_names_options_that_there_are():
         known = {option for parameter in cli.main.commands[name].params for option in parameter.opts}
         given = set(re.findall(r"(?<!\S)--?[a-z][\w-]*", rest))
         assert given and given <= known, f"{name} has no {given - known}"
+
+
+def test_progress_counts_the_trials_that_are_done(tmp_path, monkeypatch):
+    """On a terminal: the bar follows the work folder, those of an earlier run included."""
+
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    shown = Terminal()
+    searches = sys.modules[cli.tune.callback.__module__]
+    monkeypatch.setattr(searches, "LOOK", 0.01)
+    monkeypatch.setattr(sys, "stderr", shown)
+    trials = tmp_path / "work" / "store" / "trials"
+    trials.mkdir(parents=True)
+    with searches.count_trials(tmp_path / "work", 4):
+        for number in range(3):
+            (trials / f"{number:06d}.npz").touch()
+        deadline = time.monotonic() + 20
+        while "3/4" not in shown.getvalue() and time.monotonic() < deadline:
+            time.sleep(0.02)
+    assert "3/4" in shown.getvalue()

@@ -13,7 +13,7 @@ import click
 
 from .console import plain_warnings
 from .recipes import recipe_path
-from .requests import demand_there
+from .requests import demand_text, demand_there
 from .run import read_reference
 from .sections import KEY, deconvolve_file
 
@@ -70,6 +70,7 @@ def _name_outputs(request: Request, work: str | None) -> list[str]:
             faults.append(DataError(f"{option} must be left out of a batch; got '{value}'. Run the file by itself."))
     if request.run["cell_type_key"] is None and not is_archive(request.reference):
         raise click.UsageError("Missing option '--cell-type-key'.")
+    demand_text("--out-dir", request.out_dir)
     outs: dict[str, str] = {}
     read = {Path(file).resolve() for file in (*request.spatial, request.reference)}
     for spatial in request.spatial:

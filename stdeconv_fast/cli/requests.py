@@ -166,6 +166,7 @@ def check_files(inputs: dict[str, str], outputs: dict[str, str | None]) -> None:
     for name, file in outputs.items():
         if file is None:
             continue
+        demand_text(name, file)
         target = Path(file).resolve() if name == "--out" else check_writable(file, name)
         for other, path in taken.items():
             same = path.samefile(target) if path.exists() and target.exists() else path.resolve() == target
@@ -175,11 +176,18 @@ def check_files(inputs: dict[str, str], outputs: dict[str, str | None]) -> None:
 
 
 def demand_there(name: str, file: str) -> None:
-    """A clear error where a file is missing, or has a name that no text file can hold."""
+    """A clear error where a file is missing."""
     from ..errors import DataError
 
     if not Path(file).exists():
         raise DataError(f"{name} must be a file or a folder; got '{file}': there is no such file.")
+    demand_text(name, file)
+
+
+def demand_text(name: str, file: str) -> None:
+    """A clear error for a name that the file of the settings could not hold."""
+    from ..errors import DataError
+
     try:
         os.path.abspath(file).encode()
     except UnicodeEncodeError:

@@ -70,7 +70,7 @@ def tune(**options: Any) -> None:
         spots = read_table(spatial, "SPATIAL", most)
         cells = BuiltReference.load(reference) if built else read_table(reference, "REFERENCE", most)
         work = options["work"] or str(Path(temporary) / "work")
-        with _counting(Path(work), _number_of(grid, options["n_trials"])):
+        with count_trials(Path(work), _number_of(grid, options["n_trials"])):
             found = tl.tune(
                 spots, cells, grid, **({} if key is None else {"cell_type_key": key}), layer_st=options["layer_st"],
                 layer_sc=options["layer_sc"], spatial_key=options["spatial_key"], sample_key=options["sample_key"],
@@ -149,7 +149,7 @@ def _number_of(grid: dict[str, Any], n_trials: int | None) -> int:
 
 
 @contextmanager
-def _counting(work: Path, total: int) -> Iterator[None]:
+def count_trials(work: Path, total: int) -> Iterator[None]:
     """A bar of the trials that lie in the work folder, where stderr is a terminal."""
     if not sys.stderr.isatty():
         yield
