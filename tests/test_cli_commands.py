@@ -95,6 +95,12 @@ def test_info_says_what_is_missing(monkeypatch):
     assert devices["cuda"] is False and devices["cuda_reason"] == "no such thing" and devices["gpus"] == []
     assert "auto takes cpu; cuda: no such thing" in call("info").stdout
 
+    def fail(device):
+        raise ImportError("libcuda is broken")
+
+    monkeypatch.setattr(backend, "choose_device", fail)
+    assert "auto fails: pass cpu; cuda: libcuda is broken" in call("info").stdout
+
 
 def test_gpus_are_those_that_the_driver_lists(monkeypatch, tmp_path):
     program = tmp_path / "nvidia-smi"

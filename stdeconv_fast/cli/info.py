@@ -57,17 +57,18 @@ def _version(package: str) -> str | None:
 
 
 def _devices() -> dict[str, Any]:
-    """What `auto` takes, whether "cuda" can be asked for, and why not; CuPy and GPUs as far as they can be seen."""
+    """What `auto` takes, whether "cuda" can be had, and why not; CuPy and GPUs as far as they can be seen."""
     from ..backend import choose_device
     from ..errors import DeviceError
 
-    cuda, reason = True, None
+    auto, reason = "cpu", None
     try:
-        choose_device("cuda")
-    except DeviceError as fault:
-        cuda, reason = False, str(fault)
+        auto = choose_device("cuda")
+    except Exception as fault:  # a CuPy that is broken raises errors of any kind, and ends runs with "auto" too
+        auto = "cpu" if isinstance(fault, DeviceError) else None
+        reason = " ".join(str(fault).split()) or type(fault).__name__
     cupy = {name: found for name in CUPY if (found := _version(name))}
-    return {"auto": choose_device("auto"), "cuda": cuda, "cuda_reason": reason, "cupy": cupy, "gpus": _gpus()}
+    return {"auto": auto, "cuda": reason is None, "cuda_reason": reason, "cupy": cupy, "gpus": _gpus()}
 
 
 def _gpus() -> list[str]:
@@ -127,7 +128,7 @@ def _told(found: dict[str, Any]) -> str:
     lines = {
         "version": f"stdeconv-fast {found['version']}, Python {found['python']}, {found['platform']}",
         "packages": packages,
-        "device": f"auto takes {devices['auto']}" + ("" if devices["cuda"] else f"; cuda: {devices['cuda_reason']}"),
+        "device": (f"auto takes {devices['auto']}" if devices["auto"] else "auto fails: pass cpu") + ("" if devices["cuda"] else f"; cuda: {devices['cuda_reason']}"),
         "gpu": f"{'; '.join(devices['gpus']) or 'none seen'}; {cupy}",
         "threads": f"{found['threads']} for this process, {found['cores']} cores of the machine",
         "memory": memory,

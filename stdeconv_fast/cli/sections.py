@@ -100,15 +100,12 @@ def deconvolve_file(
 
 def _write_recipe(path: Path, params: dict[str, Any], run: dict[str, Any]) -> None:
     """What repeats the run, and what it was made from."""
-    from ..settings import DEVICES
-
     places = ("spatial", "reference", "out", "csv")
     run = {name: os.path.abspath(v) if name in places and v else v for name, v in run.items()}
     order = [*places, *(name for name in run if name not in places)]
     made = {"version": params["version"], **params["provenance"]}
     settings = {name: value for name, value in plain(params["settings"]).items() if name != "progress"}
-    if params["diagnostics"]["device"] in DEVICES:  # what "auto" took: another device need not give the same bits
-        settings["device"] = params["diagnostics"]["device"]
+    settings["device"] = params["diagnostics"]["device"].split()[0]  # of "auto": another need not give the same bits
     title = (
         f"How stdeconv-fast {params['version']} made {Path(run['out']).name}. To repeat the run:\n"
         "stdeconv-fast run --config THIS_FILE [-o OTHER.h5ad]\n[made] tells what was read and by what; it sets nothing."

@@ -40,14 +40,12 @@ def validate(
     """
     import warnings
 
-    from ..backend import choose_device
     from ..errors import DataError
     from ..io.archives import is_archive
     from ..settings import Settings
     from .requests import parse_settings
 
     settings = Settings.make(**{"progress": False, **parse_settings(values, own=False)})
-    choose_device(settings.device)
     if settings.objective != "model":
         raise DataError(f"validate must have objective='model'; got {settings.objective!r}, whose reading it lacks.")
     if cell_type_key is None and not is_archive(reference):
@@ -160,6 +158,7 @@ def _look_through(inputs: Inputs, settings: Settings, tiles: int | None) -> dict
     """Read the counts as a run does, and count what it would use."""
     import numpy as np
 
+    from ..backend import agree, choose_device
     from ..memory import available_bytes, demand_room, estimate_bytes
     from ..parallel import hold_workers
     from ..procedures import in_pieces, missing
@@ -170,6 +169,7 @@ def _look_through(inputs: Inputs, settings: Settings, tiles: int | None) -> dict
     needed, there = estimate_bytes(inputs, settings, tiles), available_bytes()
     demand_room(needed, settings.max_memory)
     status, notes = inputs.spot_status.copy(), list(inputs.notes)
+    device = agree(choose_device(settings.device), settings.device, len(inputs.types), settings.dtype, notes)
     with (
         hold_workers(settings.n_jobs) as workers,
         in_pieces.open_tiling(inputs, settings, tiles, None, False) as tiling,
@@ -192,7 +192,7 @@ def _look_through(inputs: Inputs, settings: Settings, tiles: int | None) -> dict
         "n_cells_left_out": int((inputs.cell_types < 0).sum()),
         "cells_per_type": {str(name): int(size) for name, size in zip(inputs.types, sizes, strict=True)},
         "memory_gb": needed / 1e9, "memory_there_gb": None if there is None else there[0] / 1e9,
-        "seconds": None, "notes": notes,
+        "device": device, "seconds": None, "notes": notes,
     }  # fmt: skip
 
 
@@ -212,6 +212,7 @@ def _told(found: dict[str, Any]) -> str:
         f"fewest: {few}",
         "memory": f"about {found['memory_gb']:.2f} GB besides the input"
         + ("" if there is None else f"; {there:.1f} GB there"),
+        "device": found["device"],
         "time": "not estimated",
         "faults": "none",
     }  # fmt: skip
