@@ -125,10 +125,11 @@ def _told(found: dict[str, Any]) -> str:
         )
         if kernels["there"] < kernels["total"]:
             where += "; the others are compiled when they are met, or by stdeconv-fast warmup"
+    auto = f"auto takes {devices['auto']}" if devices["auto"] else "auto fails: pass cpu"
     lines = {
         "version": f"stdeconv-fast {found['version']}, Python {found['python']}, {found['platform']}",
         "packages": packages,
-        "device": (f"auto takes {devices['auto']}" if devices["auto"] else "auto fails: pass cpu") + ("" if devices["cuda"] else f"; cuda: {devices['cuda_reason']}"),
+        "device": auto + ("" if devices["cuda"] else f"; cuda: {devices['cuda_reason']}"),
         "gpu": f"{'; '.join(devices['gpus']) or 'none seen'}; {cupy}",
         "threads": f"{found['threads']} for this process, {found['cores']} cores of the machine",
         "memory": memory,
