@@ -288,7 +288,7 @@ def signalled(bench: Bench, number: signal.Signals, codes: set[int], word: str, 
         _, said = process.communicate(timeout=60)
         codes_seen[process.returncode] += 1
         left = sorted(path.name for path in room.iterdir())
-        whole = left == sorted([out.name, "t.csv"])  # a signal that came as the process ended
+        whole = left == sorted([out.name, f"{out.name}.toml", "t.csv"])  # a signal that came as the process ended
         if process.returncode not in {0, *codes} or (left and not whole):
             faults.append(f"code {process.returncode}, left {left}, said {said.strip()[-150:]}")
         elif "Traceback" in said and process.returncode:  # at 0 Python itself lost an interrupt in a callback
@@ -327,7 +327,8 @@ def killed_and_resumed(bench: Bench) -> Outcome:
         "a, b = (ad.read_h5ad(f).obsm['stdeconv'].to_numpy() for f in sys.argv[1:3]); print(np.array_equal(a, b))"
     )
     same = bench.python(code_same, room / "whole.h5ad", room / "o.h5ad").stdout.strip()
-    left = sorted(path.name for path in room.iterdir() if path.name not in ("o.h5ad", "whole.h5ad"))
+    written = [f"{name}.h5ad{ending}" for name in ("o", "whole") for ending in ("", ".toml")]
+    left = sorted(path.name for path in room.iterdir() if path.name not in written)
     return same == "True" and all(
         name.startswith(".") for name in left
     ), f"{kills} kills; same bits: {same}; left {left or 'nothing'}"

@@ -548,7 +548,7 @@ def _judge_output(files: Files, folder: Path) -> str | None:
 
     out = Path(files.out)
     csv = [files.options[i + 1] for i, option in enumerate(files.options) if option == "--csv"]
-    expected = {out.name, *(Path(name).name for name in csv[-1:])}
+    expected = {out.name, f"{out.name}.toml", *(Path(name).name for name in csv[-1:])}
     there = {path.name for path in folder.iterdir()}
     if there != expected:
         return f"left-over files: {sorted(there ^ expected)}"

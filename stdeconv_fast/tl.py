@@ -94,7 +94,8 @@ def deconvolve(
         ``obsm[key_added + "_q"]``
             With ``detection=True``: DataFrame, (n_spots, n_types), q-values of the presence of each type.
         ``uns[key_added + "_params"]``
-            ``call`` and ``settings`` (the keywords that repeat the run), the smoothing chosen, diagnostics, seconds.
+            ``call`` and ``settings`` (the keywords that repeat the run), the smoothing chosen, diagnostics, seconds,
+            ``provenance`` (fingerprints of the input, versions).
         ``obsm[key_added + "_cells"]``, ``uns[key_added + "_cells"]``
             With ``cell_level=True``: csr_matrix, (n_spots, n_cells used), the share of each reference cell; and
             the ``names`` and ``types`` of its columns.
@@ -288,6 +289,7 @@ def _params(result: Result, call: dict[str, Any]) -> dict[str, Any]:
         "tuned": bool(result.strengths.tuned),
         "path": {str(name): _column(path[name]) for name in path.columns},
         "diagnostics": plain(result.diagnostics),
+        "provenance": {part: dict(values) for part, values in result.provenance.items()},
         "seconds": dict(result.seconds),
     }
 

@@ -61,7 +61,7 @@ def test_run(files, tmp_path):
     assert written.uns["stdeconv_params"]["settings"]["seed"] == 5
     table = pd.read_csv(csv, index_col="spot")
     np.testing.assert_allclose(table, spots.obsm["stdeconv"], atol=1e-5)
-    assert sorted(file.name for file in tmp_path.iterdir()) == ["out.csv", "out.h5ad"]
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["out.csv", "out.h5ad", "out.h5ad.toml"]
 
 
 def test_json_and_settings(files, tmp_path):

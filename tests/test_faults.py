@@ -19,6 +19,7 @@ from click.testing import CliRunner
 
 import stdeconv_fast as sd
 from stdeconv_fast import cli, memory, tl, work_folder
+from stdeconv_fast.cli import sections
 from stdeconv_fast.io.atomic import atomic_folder
 from stdeconv_fast.kernels.compile import guard, kernel
 from stdeconv_fast.settings import Settings
@@ -163,9 +164,7 @@ def test_signals_leave_nothing_behind(request, files, tmp_path, monkeypatch, num
     # where tests run in the background, Ctrl-C is ignored, and Python then does not set its own handler
     at_first = signal.signal(signal.SIGINT, signal.default_int_handler)
     request.addfinalizer(lambda: signal.signal(signal.SIGINT, at_first))
-    place, name = (tl, "deconvolve") if moment == "work" else (cli.run, "_write_csv")
-    if moment == "write":
-        place = sys.modules["stdeconv_fast.cli.run"]
+    place, name = (tl, "deconvolve") if moment == "work" else (sections, "_write_csv")
     whole = getattr(place, name)
 
     def hit(*arguments, **more):

@@ -182,4 +182,5 @@ def test_a_killed_command_goes_on_where_it_stood(files, tmp_path):
         assert not work.exists()
     assert killed > 0
     names = {file.name for file in tmp_path.iterdir() if not file.name.startswith(".")}
-    assert names == {"whole.h5ad", *(f"out-{number}.h5ad" for number in range(3))}
+    outs = ["whole.h5ad", *(f"out-{number}.h5ad" for number in range(3))]
+    assert names == {*outs, *(f"{name}.toml" for name in outs)}

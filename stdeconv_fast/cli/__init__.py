@@ -1,12 +1,23 @@
-"""The command line: ``stdeconv-fast demo``, ``stdeconv-fast run`` and ``stdeconv-fast warmup``."""
+"""The command line: ``stdeconv-fast run`` and what stands around it."""
 
 from __future__ import annotations
 
 import click
 
+from .console import EXIT_CODES
 from .demo import demo
+from .info import info
 from .run import run
+from .scores import evaluate
+from .searches import tune
+from .tissues import simulate
+from .validate import validate
 from .warmup import warmup
+
+COMPLETION = """\b
+Shell completion, for ~/.bashrc (zsh_source for zsh, fish_source for fish):
+  eval "$(_STDECONV_FAST_COMPLETE=bash_source stdeconv-fast)"
+"""
 
 
 def _show_version(context: click.Context, parameter: click.Parameter, asked: bool) -> None:
@@ -17,7 +28,7 @@ def _show_version(context: click.Context, parameter: click.Parameter, asked: boo
         context.exit()
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(context_settings={"help_option_names": ["-h", "--help"]}, epilog=f"{EXIT_CODES}\n\n{COMPLETION}")
 @click.option(
     "--version", is_flag=True, is_eager=True, expose_value=False, callback=_show_version, help="Show the version."
 )
@@ -25,6 +36,5 @@ def main() -> None:
     """Cell-type proportions of spatial transcriptomics spots from a single-cell reference."""
 
 
-main.add_command(demo)
-main.add_command(run)
-main.add_command(warmup)
+for command in (run, validate, tune, evaluate, simulate, demo, info, warmup):
+    main.add_command(command)

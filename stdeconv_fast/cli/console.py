@@ -10,6 +10,11 @@ from typing import Any
 
 import click
 
+EXIT_CODES = (
+    "Exit codes: 0 done; 1 a fault of the program; 2 input, settings or options that cannot be used; 3 a file of a "
+    "batch failed (run), or compiled kernels cannot be kept (warmup); 130 interrupted; 143 terminated (SIGTERM)."
+)
+
 
 def reporting(command: Callable[..., None]) -> Callable[..., None]:
     """Turn the errors that users can mend into one message and exit code 2; an interrupt into 130, SIGTERM into 143."""
@@ -68,8 +73,8 @@ def fail(message: str) -> None:
 
 
 @contextmanager
-def plain_warnings(quiet: bool) -> Iterator[None]:
-    """Warnings that users should see, as one line each on stderr."""
+def plain_warnings(quiet: bool, about: str = "") -> Iterator[None]:
+    """Warnings that users should see, as one line each on stderr, with `about` before their text."""
     import warnings
 
     said = set()
@@ -78,7 +83,7 @@ def plain_warnings(quiet: bool) -> Iterator[None]:
         text = " ".join(str(message).split())
         if not quiet and text not in said:
             said.add(text)
-            click.echo(f"warning: {text}", err=True)
+            click.echo(f"warning: {about}{text}", err=True)
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
