@@ -240,7 +240,7 @@ def test_spatialdata(tmp_path):
 
 def test_places_in_shapes_need_spatialdata(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "spatialdata", None)
-    with pytest.raises(sd.DataError, match=r"needs the package spatialdata.*pip install 'stdeconv-fast\[spatialdata\]'"):
+    with pytest.raises(sd.DataError, match=r"needs the package spatialdata.*'stdeconv-fast\[spatialdata\]'"):
         sd.io.read(spatial_data(tmp_path / "a.zarr", table=plain()))
 
 

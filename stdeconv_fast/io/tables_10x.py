@@ -119,7 +119,7 @@ def _first(folder: Path, prefix: str, endings: tuple[str, ...]) -> Path | None:
 
 
 def read_mtx(files: tuple[Path, Path, Path]) -> tuple[AnnData, list[str]]:
-    """Read a matrix with its barcodes and features: genes.tsv (version 2), features.tsv.gz (version 3), a list of names.
+    """Read a matrix, its barcodes and features: genes.tsv (version 2), features.tsv.gz (version 3), or names alone.
 
     Parameters
     ----------
