@@ -251,8 +251,13 @@ def test_places_come_from_the_shapes(tmp_path):
     table = spatialdata.models.TableModel.parse(
         adata, region="spots", region_key="region", instance_key="instance", overwrite_metadata=True
     )
-    spatialdata.SpatialData(tables={"table": table}, shapes={"spots": shapes}).write(tmp_path / "a.zarr")
-    same_section(sd.io.read(tmp_path / "a.zarr"))
+    data = spatialdata.SpatialData(tables={"table": table}, shapes={"spots": shapes})
+    data.write(tmp_path / "a.zarr")
+    for given in (tmp_path / "a.zarr", data):
+        adata = sd.io.read(given)
+        same_section(adata)
+        assert source(adata)[1][-1] == "places are the centroids of the regions that the table annotates"
+    assert "spatial" not in data.tables["table"].obsm
 
 
 # -- what is told, and faults ----------------------------------------------------------------------------------------
@@ -331,7 +336,7 @@ def test_faults_in_folders(case, tmp_path):
 
 
 def test_faults_in_files(tmp_path):
-    with pytest.raises(sd.DataTypeError, match="`path` must be a path; got int"):
+    with pytest.raises(sd.DataTypeError, match="`path` must be a path or a SpatialData; got int"):
         sd.io.read(3)
     with pytest.raises(sd.DataError, match="must be a file or a folder that exists"):
         sd.io.read(tmp_path / "none")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -45,10 +46,10 @@ def read(path: Any, *, bin_size: int | None = None, table: str | None = None, im
 
     Parameters
     ----------
-    path : str or path
+    path : str, path or SpatialData
         A folder of Space Ranger (Visium; Visium HD: the whole output or one folder ``square_00Xum``), of Xenium, of
         Slide-seq or Curio; a 10x mtx folder or h5 file; an h5ad file (Stereo-seq, Xenium, Curio, any); a zarr folder
-        of AnnData or SpatialData.
+        of AnnData or SpatialData; or a SpatialData in memory.
     bin_size : int, optional
         Side of the bins of Visium HD in micrometres; by default 8 where there are such, else the largest.
     table : str, optional
@@ -69,7 +70,7 @@ def read(path: Any, *, bin_size: int | None = None, table: str | None = None, im
         Nothing that is known is there (the message lists what was looked for); something is missing or damaged; a
         package is needed that is not installed (the message names the command that installs it).
     DataTypeError
-        `path` is no path.
+        `path` is neither a path nor a SpatialData.
 
     Notes
     -----
@@ -82,12 +83,15 @@ def read(path: Any, *, bin_size: int | None = None, table: str | None = None, im
     >>> adata.uns["stdeconv_source"]["format"]  # doctest: +SKIP
     'Visium'
     """
-    if not isinstance(path, str | os.PathLike):
-        raise DataTypeError(f"`path` must be a path; got {type(path).__name__}.")
-    given = Path(os.path.abspath(path))
-    if not given.exists():
-        raise DataError(f"`path` must be a file or a folder that exists; got '{path}'.")
-    found, adata, told = _read_folder(given, bin_size, table, images) if given.is_dir() else _read_file(given)
+    if hasattr(path, "tables") and type(path).__name__ == "SpatialData":
+        given, (found, adata, told) = "an object", _read_spatialdata(path, table)
+    elif not isinstance(path, str | os.PathLike):
+        raise DataTypeError(f"`path` must be a path or a SpatialData; got {type(path).__name__}.")
+    else:
+        given = Path(os.path.abspath(path))
+        if not given.exists():
+            raise DataError(f"`path` must be a file or a folder that exists; got '{path}'.")
+        found, adata, told = _read_folder(given, bin_size, table, images) if given.is_dir() else _read_file(given)
     adata.uns[SOURCE] = {"format": found, "path": str(given), "notes": np.array(told, dtype=str)}
     said = "".join(f"; {note}" for note in told)
     log.info("'%s' is %s: %s x %s%s", given, found, f"{adata.n_obs:,}", f"{adata.n_vars:,} genes", said)
@@ -159,34 +163,54 @@ def _read_zarr(path: Path, table: str | None) -> tuple[str, AnnData, list[str]]:
             adata = anndata.read_zarr(path)
         return _platform(adata), *_with_places(adata)
     names = sorted(part.name for part in tables.iterdir() if part.is_dir() and is_zarr(part))
-    listed = ", ".join(map(repr, names)) or "none"
-    if table is None and len(names) == 1:
-        table = names[0]
-    if table not in names:
-        got = "None" if table is None else repr(table)
-        raise DataError(f"`table` must be one of the tables of '{path}': {listed}; got {got}.")
+    table = _choose_table(names, table, f"'{path}'")
     with reading("path", tables / table):
         adata = anndata.read_zarr(tables / table)
-    told = [f"table {table!r} of {listed}"]
+
+    def whole() -> Any:
+        try:
+            import spatialdata
+        except ImportError as fault:
+            raise DataError(
+                f"'{path}' keeps the places of {table!r} in its shapes, and needs the package spatialdata; got: "
+                f"{fault}. Run: pip install 'stdeconv-fast[spatialdata]'"
+            ) from fault
+        with reading("path", path):
+            return spatialdata.read_zarr(path)
+
+    return "SpatialData", *_from_table(adata, names, table, whole, path)
+
+
+def _read_spatialdata(data: Any, table: str | None) -> tuple[str, AnnData, list[str]]:
+    """One of the tables of a SpatialData in memory, copied."""
+    names = sorted(data.tables)
+    table = _choose_table(names, table, "the SpatialData")
+    return "SpatialData", *_from_table(data.tables[table].copy(), names, table, lambda: data, Path("SpatialData"))
+
+
+def _choose_table(names: list[str], table: str | None, where: str) -> str:
+    if table is None and len(names) == 1:
+        return names[0]
+    if table not in names:
+        got = "None" if table is None else repr(table)
+        listed = ", ".join(map(repr, names)) or "none"
+        raise DataError(f"`table` must be one of the tables of {where}: {listed}; got {got}.")
+    return table
+
+
+def _from_table(
+    adata: AnnData, names: list[str], table: str, whole: Callable[[], Any], path: Path
+) -> tuple[AnnData, list[str]]:
+    """A table with places: its own, else the centroids of the regions in the `whole` SpatialData that it annotates."""
+    told = [f"table {table!r} of {', '.join(map(repr, names))}"]
     adata, more = _with_places(adata)
-    if "spatial" not in adata.obsm:
-        _add_centroids(adata, path, table)
-        more = ["places are the centroids of the regions that the table annotates"]
-    return "SpatialData", adata, told + more
-
-
-def _add_centroids(adata: AnnData, path: Path, table: str) -> None:
-    """Places of a table of SpatialData whose shapes or labels alone have them."""
-    try:
-        import spatialdata
-    except ImportError as fault:
-        raise DataError(
-            f"'{path}' keeps the places of {table!r} in its shapes, and needs the package spatialdata; got: {fault}. "
-            "Run: pip install 'stdeconv-fast[spatialdata]'"
-        ) from fault
+    if "spatial" in adata.obsm:
+        return adata, told + more
+    data = whole()
     with reading("path", path):
-        data = spatialdata.read_zarr(path)
-        about = data.tables[table].uns["spatialdata_attrs"]
+        import spatialdata
+
+        about = adata.uns["spatialdata_attrs"]
         regions = about["region"] if isinstance(about["region"], list | tuple | np.ndarray) else [about["region"]]
         places = np.full((adata.n_obs, 2), np.nan)
         for region in regions:
@@ -198,6 +222,7 @@ def _add_centroids(adata: AnnData, path: Path, table: str) -> None:
         n = int(np.isnan(places).any(axis=1).sum())
         raise DataError(f"'{path}' must have a region for each row of {table!r}; got none for {n:,}.")
     adata.obsm["spatial"] = places
+    return adata, [*told, "places are the centroids of the regions that the table annotates"]
 
 
 def _platform(adata: AnnData) -> str:
