@@ -13,7 +13,7 @@ import stdeconv_fast as sd
 from stdeconv_fast.errors import DataError, DataTypeError
 from stdeconv_fast.settings import Settings
 from stdeconv_fast.stages.inputs.links import take_edges
-from tests.small_inputs import N_SPOTS, read
+from tests.small_inputs import N_SPOTS, problem, read
 
 N = 300
 FAST = {"tune": False, "n_iter": 2, "n_jobs": 1}
@@ -117,6 +117,15 @@ def test_pattern_is_kept_and_edges_to_unused_spots_go():
     np.testing.assert_array_equal(np.column_stack([i, j]), np.argwhere(wanted[2:, 2:]))
     np.testing.assert_allclose(d, np.linalg.norm(inputs.coordinates[rows][i] - inputs.coordinates[rows][j], axis=1))
     assert take_edges(None, rows, inputs.coordinates[rows]) is None
+
+
+def test_sections_that_lie_on_each_other_do_not_matter():
+    places = np.tile(problem()["coordinates"].to_numpy()[:8], (2, 1))
+    places[8:] += 0.01
+    half = grid()[:8][:, :8]
+    links = sp.block_diag([half, half], format="csr")
+    inputs = read(coordinates=places, neighbors=links, sections=["a"] * 8 + ["b"] * 8)
+    assert inputs.links.nnz == links.nnz and inputs.notes == ()
 
 
 def with_value(value):

@@ -104,8 +104,9 @@ def _fault(links: sp.csr_matrix, table: Table, places: np.ndarray, sections: np.
             f"{degree:.1f} with k_neighbors={k}. Pass a sparser graph, or a higher k_neighbors."
         )
     lengths = np.sqrt(((places[i] - places[j]) ** 2).sum(axis=1))
-    nearest = cKDTree(places).query(places, k=2)[0][:, 1]
-    nearest = nearest[nearest > 0]
+    parts = [places[sections == section] for section in np.unique(sections)]  # sections may lie on each other
+    nearest = np.concatenate([cKDTree(part).query(part, k=2)[0][:, 1] for part in parts])
+    nearest = nearest[(nearest > 0) & np.isfinite(nearest)]
     if len(nearest) and np.median(lengths) > FAR * np.sqrt(max(degree, 1.0)) * np.median(nearest):
         times = np.median(lengths) / np.median(nearest)
         return (
