@@ -52,6 +52,8 @@ def estimate_bytes(inputs: Inputs, settings: Settings, tiles: int | None = None)
     held = entries * len(inputs.genes) / n_columns / (max(1, tiles / workers) if tiles else 1)
     read = 0 if issparse(inputs.spots) and not tiles else min(entries, workers * BLOCK) * PER_ENTRY_READ
     edges = 1.1 * min(settings.k_neighbors, max(0, n_spots - 1)) + 2
+    if inputs.links is not None:
+        edges = inputs.links.nnz / max(1, n_spots) + 2
     cells = n_types * settings.max_cells_per_type
     cells = min(settings.max_cells_per_spot, cells, inputs.reference.shape[0]) if settings.cell_level else 0
     spot = PER_SPOT + edges * PER_NEIGHBOUR + (COPIES + settings.standard_errors) * n_types * item + cells * PER_CELL

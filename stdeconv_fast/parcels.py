@@ -65,6 +65,8 @@ class Inputs:
         The warnings that were given.
     type_sums : TypeSums or None
         What a built reference knows already.
+    links : csr_matrix of bool or None
+        (n_spots, n_spots), the neighbours that the caller gave: row i has those of spot i.
     """
 
     spots: csr_matrix | SpotSource
@@ -83,6 +85,7 @@ class Inputs:
     integer_counts: bool
     notes: tuple[str, ...] = ()
     type_sums: TypeSums | None = None
+    links: csr_matrix | None = None
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ from .procedures import in_pieces, missing, passes, provenance, strengths, uncer
 from .settings import Settings
 from .stages import aggregate, attention, graph, reference, refine_cells
 from .stages.inputs import read_inputs
+from .stages.inputs.links import take_edges
 
 log = logging.getLogger("stdeconv_fast")
 
@@ -35,6 +36,7 @@ def deconvolve(
     cell_types: Any = None,
     *,
     sections: Any = None,
+    neighbors: Any = None,
     layer_st: str | None = None,
     layer_sc: str | None = None,
     spatial_key: str = "spatial",
@@ -60,6 +62,10 @@ def deconvolve(
         Type of each cell, or the column of ``reference.obs`` that holds it. None with a built reference.
     sections : Series, list, array or str, optional
         Section of each spot, or the column of ``spatial.obs``; spots of different sections are never neighbours.
+    neighbors : sparse matrix (n_spots, n_spots) or str, optional
+        Who is whose neighbour (entries other than 0 of row i), or the key of such a graph in ``spatial.obsp``:
+        "spatial_connectivities" of squidpy, say. Its weights are not used: they come from places and counts as ever.
+        It must fit places and sections (`stages.inputs.links` says how). By default the `k_neighbors` nearest spots.
     layer_st, layer_sc : str, optional
         Layers of the AnnData objects that hold the counts.
     spatial_key : str
@@ -101,7 +107,8 @@ def deconvolve(
         spots, spatial = spatial, spatial.without_counts(spatial_key)
     inputs = read_inputs(
         spatial, reference, coordinates, cell_types,
-        sections=sections, layer_st=layer_st, layer_sc=layer_sc, spatial_key=spatial_key, spots=spots, settings=chosen,
+        sections=sections, neighbors=neighbors, layer_st=layer_st, layer_sc=layer_sc, spatial_key=spatial_key,
+        spots=spots, settings=chosen,
     )  # fmt: skip
     check_draws(original_draws, chosen, len(inputs.spot_names), len(inputs.genes))
     demand_room(estimate_bytes(inputs, chosen, in_pieces.count_tiles(inputs, tiles, work_folder)), chosen.max_memory)
@@ -163,7 +170,8 @@ def run(
             gene_keys = reference.gene_keys(profiles, gene_totals, kept, settings.seed)
             keys = graph.spot_keys(coordinates, pieces.totals, settings.seed)
             keys = graph.tell_apart(keys, pieces.take, gene_keys, workers)
-            places = graph.link_spots(coordinates, sections, settings.k_neighbors, keys, workers)
+            edges = take_edges(inputs.links, rows, coordinates)
+            places = graph.link_spots(coordinates, sections, settings.k_neighbors, keys, workers, edges)
             linked = pieces.link(places)
         with clock.stage("first fit"):
 

@@ -33,6 +33,7 @@ def deconvolve(
     layer_sc: str | None = None,
     spatial_key: str = "spatial",
     sample_key: str | None = None,
+    neighbors_key: str | None = None,
     device: str = "auto",
     n_jobs: int | None = -1,
     seed: int = 0,
@@ -59,6 +60,9 @@ def deconvolve(
         Key of ``adata_st.obsm`` for the coordinates, (n_spots, 2 or 3), in any unit.
     sample_key : str, optional
         Column of ``adata_st.obs`` with the section of each spot; spots of different sections are never neighbours.
+    neighbors_key : str, optional
+        Key of ``adata_st.obsp`` with the neighbours to use ("spatial_connectivities" of squidpy): who, not how much.
+        By default the `k_neighbors` nearest spots.
     device : {"auto", "cpu", "cuda"}
     n_jobs : int or None
         Threads; -1: all that the process may use.
@@ -116,7 +120,7 @@ def deconvolve(
 
     call = {
         "cell_type_key": cell_type_key, "key_added": key_added, "layer_st": layer_st, "layer_sc": layer_sc,
-        "spatial_key": spatial_key, "sample_key": sample_key,
+        "spatial_key": spatial_key, "sample_key": sample_key, "neighbors_key": neighbors_key,
     }  # fmt: skip
     _check(adata_st, adata_sc, call)
     if settings.get("cell_level") and settings.get("objective") != "original":
@@ -129,8 +133,8 @@ def deconvolve(
         spots = open_spots(adata_st, layer_st)
     result = pipeline.deconvolve(
         adata_st, adata_sc, None, None if isinstance(adata_sc, BuiltReference) else cell_type_key,
-        sections=sample_key, layer_st=layer_st if spots is None else None, layer_sc=layer_sc, spatial_key=spatial_key,
-        spots=spots, device=device, n_jobs=n_jobs, seed=seed, **settings,
+        sections=sample_key, neighbors=neighbors_key, layer_st=layer_st if spots is None else None, layer_sc=layer_sc,
+        spatial_key=spatial_key, spots=spots, device=device, n_jobs=n_jobs, seed=seed, **settings,
     )  # fmt: skip
     if copy:
         adata_st = adata_st.to_memory() if adata_st.isbacked else adata_st.copy()
@@ -201,7 +205,7 @@ def _check(adata_st: Any, adata_sc: Any, call: dict[str, Any]) -> None:
                 "Use stdeconv_fast.deconvolve for tables and arrays."
             )
     for name, value in call.items():
-        optional = name in ("layer_st", "layer_sc", "sample_key")
+        optional = name in ("layer_st", "layer_sc", "sample_key", "neighbors_key")
         if not isinstance(value, str) and not (optional and value is None):
             raise DataTypeError(f"`{name}` must be a str{' or None' if optional else ''}; got {type(value).__name__}.")
     key = call["key_added"]

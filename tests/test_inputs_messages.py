@@ -195,9 +195,9 @@ MESSAGES = {
         {"reference": renamed(ensembl)},
         r"got 0 of 20 and 20\. First names: 'Gene0', 'ENSMUSG00000000000'\. reference has Ensembl ids, spatial",
     ),
-    "Ensembl ids, symbols in var": (
-        {"reference": adata_of(renamed(ensembl), {"n": range(N_GENES), "gene_symbols": GENES})},
-        r"reference\.var\['gene_symbols'\] would share 20: set reference\.var_names = reference\.var\['gene_symbols'\]",
+    "Ensembl ids, symbols in a column of another name": (
+        {"reference": adata_of(renamed(ensembl), {"n": range(N_GENES), "curated": GENES})},
+        r"reference\.var\['curated'\] would share 20: set reference\.var_names = reference\.var\['curated'\]",
     ),
     "versions": ({"reference": renamed(lambda i, name: f"{name}.3")}, r"20 genes would match without version suffixes"),
     "both turned": (

@@ -1,1 +1,28 @@
-"""Reading and writing files."""
+"""Reading and writing files: `read` any platform's, `write` an answer, `add_aliases` under the names of other tools."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .aliases import add_aliases
+    from .outputs import write
+    from .platforms import read
+
+__all__ = ["add_aliases", "read", "write"]
+
+_HOMES = {"add_aliases": "aliases", "read": "platforms", "write": "outputs"}
+
+
+def __getattr__(name: str) -> Any:
+    from importlib import import_module
+
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -161,14 +161,14 @@ class Labels:
         return np.concatenate([np.asarray(value) for value in values])
 
     def without_counts(self, *keys: str) -> AnnData:
-        """An AnnData of the labels: obs, names of genes, some entries of `obsm`; all of them where one is not there."""
+        """An AnnData of the labels: obs, var, some entries of `obsm`; all of them where one is not there."""
         from anndata import AnnData
 
         there = self.obsm_keys
         obsm = {key: self.obsm(key) for key in (keys if set(keys) <= set(there) else there)}
         obs = self.obs.copy()
         with reading("spatial.obsm", self.tiles[0].path):  # entries that are no tables, or of other lengths
-            return AnnData(obs=obs, var=pd.DataFrame(index=self.var_names), obsm=obsm)
+            return AnnData(obs=obs, var=self.var.copy(), obsm=obsm)
 
 
 def names_in(root: Node, table: str) -> list[str]:

@@ -115,6 +115,7 @@ def _fingerprint(inputs: Inputs, settings: Settings, tiles: int) -> dict[str, st
         "spots": digest(source.shape, ranges, first.indptr, first.indices, first.data),
         "coordinates": digest(inputs.coordinates),
         "sections": digest(inputs.sections),
+        **({} if inputs.links is None else {"neighbors": digest(inputs.links.indptr, inputs.links.indices)}),
         "names of spots": digest(*inputs.spot_names),
         "names of genes": digest(*inputs.genes),
         "reference": digest(

@@ -39,6 +39,8 @@ def trace(inputs: Inputs, profiles: Profiles, totals: np.ndarray, gene_totals: n
             profiles.means, profiles.gene_totals, profiles.cell_totals, inputs.cell_types, *inputs.types
         ),
     }
+    if inputs.links is not None:
+        found["neighbors"] = digest(inputs.links.indptr.astype(np.int64), inputs.links.indices.astype(np.int64))
     return {"inputs": found, "versions": {"python": platform.python_version()} | {n: _version(n) for n in PACKAGES}}
 
 

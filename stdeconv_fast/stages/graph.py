@@ -194,8 +194,9 @@ def find_neighbours(
 
 
 def link_spots(
-    coordinates: np.ndarray, sections: np.ndarray, k_neighbors: int, keys: np.ndarray, workers: Workers
-) -> Graph:
+    coordinates: np.ndarray, sections: np.ndarray, k_neighbors: int, keys: np.ndarray, workers: Workers,
+    edges: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None,
+) -> Graph:  # fmt: skip
     """The neighbour graph, with attention by place alone.
 
     Parameters
@@ -209,6 +210,8 @@ def link_spots(
     keys : (n_spots,) uint64
         Order of the colouring, so that it does not depend on the order of the spots.
     workers : Workers
+    edges : (from, to, distance), each (n_edges,), optional
+        Who is whose neighbour, in place of the k nearest.
 
     Returns
     -------
@@ -223,7 +226,7 @@ def link_spots(
     if not n:
         return no_neighbours(0)
     coordinates = np.ascontiguousarray(coordinates, dtype=np.float64)
-    i, j, d = find_neighbours(coordinates, sections, k_neighbors, keys, workers)
+    i, j, d = edges or find_neighbours(coordinates, sections, k_neighbors, keys, workers)
     indptr, indices, along = _both_ways(n, i, j, d, workers)
     workers.over(near_kernels.order_rows, n, (indptr, keys), (indices, along))
     scales = np.empty(n)

@@ -11,6 +11,7 @@ from .built import choose_built, table_of
 from .counts_check import check_counts
 from .genes import match_genes
 from .labels import read_cell_types
+from .links import read_links
 from .places import note_places, read_coordinates, read_sections, read_status
 from .report import Report
 from .tables import read_table
@@ -25,6 +26,7 @@ def read_inputs(
     cell_types: Any,
     *,
     sections: Any = None,
+    neighbors: Any = None,
     layer_st: str | None = None,
     layer_sc: str | None = None,
     spatial_key: str = "spatial",
@@ -46,6 +48,8 @@ def read_inputs(
         Type of each cell; a str names a column of ``reference.obs``; None with a built reference.
     sections : None, str, Series, list, array or Categorical
         Section of each spot; a str names a column of ``spatial.obs``; None: one section.
+    neighbors : sparse matrix or array (n_spots, n_spots), str or None
+        Who is whose neighbour, in the order of `spatial`; a str names an entry of ``spatial.obsp``; None: the nearest.
     layer_st, layer_sc : str or None
         Layers of an AnnData to use instead of X.
     spatial_key : str
@@ -96,8 +100,9 @@ def read_inputs(
         typed = read_cell_types(cell_types, reference, sc, settings.exclude_types, settings.min_cells_per_type, report)
         type_sums = None
     sectioned = read_sections(sections, spatial, st, report)
+    links = read_links(neighbors, st, places, sectioned and sectioned[0], settings, report)
     raise_faults(report.faults, "input")
-    note_places(places, *sectioned, status, settings.k_neighbors, report)
+    note_places(places, *sectioned, status, settings.k_neighbors if links is None else 0, report)
     report.warn()
     return Inputs(
         spots=st.counts if spots is None else spots,
@@ -116,4 +121,5 @@ def read_inputs(
         integer_counts=whole,
         notes=tuple(report.notes),
         type_sums=type_sums,
+        links=links,
     )

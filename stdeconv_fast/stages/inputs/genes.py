@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
 from .names import Names, by_label, duplicates, find, texts_of
-from .report import Report, count
+from .report import Report, count, fold
 from .tables import Table
 
 ENSEMBL = re.compile(r"ENS[A-Z]*[GT]\d{6,}", re.IGNORECASE)
 VERSION = re.compile(r"\.\d+$")
+# Columns of var that hold names of genes, as `fold` writes them: of 10x, scanpy, CELLxGENE, Ensembl, scverse readers.
+NAME_COLUMNS = frozenset((
+    "geneid", "geneids", "ensembl", "ensemblid", "ensemblids", "ensemblgene", "ensemblgeneid", "geneensembl",
+    "featureid", "featureids", "gene", "genes", "genename", "genenames", "genesymbol", "genesymbols", "geneshortname",
+    "symbol", "symbols", "featurename", "featurenames", "hgncsymbol", "mgisymbol", "name", "names",
+))  # fmt: skip
 
 
 def match_genes(
@@ -26,12 +33,18 @@ def match_genes(
     minimum : int
         Fewer shared genes are a fault.
     report : Report
-        Takes the faults.
+        Takes the faults, and a note where other names than the plain ones were matched.
 
     Returns
     -------
     (genes, spot_genes, reference_genes) or None
-        Names (str objects) and columns (int64) of the shared genes, each (n_shared,); None after a fault.
+        Names (str objects; those of the spatial table) and columns (int64) of the shared genes, each (n_shared,);
+        None after a fault.
+
+    Notes
+    -----
+    Only where the plain names share fewer genes than `minimum`, the names in `NAME_COLUMNS` of ``var`` are tried too,
+    and Ensembl ids without their version.
     """
     if spatial is None or reference is None:
         return None
@@ -41,8 +54,14 @@ def match_genes(
         at, _ = find(spatial.genes, reference.genes)
         spot_genes = np.flatnonzero(at >= 0)
         if len(spot_genes) < minimum:
-            report.fault(_few(spatial, reference, len(spot_genes), minimum))
-            return None
+            n_plain = len(spot_genes)
+            spot_genes, at, told = _by_other_names(spatial, reference)
+            if len(spot_genes) < max(minimum, n_plain + 1):
+                report.fault(_few(spatial, reference, n_plain, minimum))
+                return None
+            report.note(
+                f"spatial and reference share {count(n_plain, 'gene')} by name, fewer than {minimum}: {told}."
+            )
         return spatial.gene_names()[spot_genes], spot_genes.astype(np.int64), at[spot_genes].astype(np.int64)
     sizes = f"{spatial.n_genes:,} and {reference.n_genes:,}"
     if spatial.n_genes != reference.n_genes:
@@ -58,6 +77,66 @@ def match_genes(
     columns = np.arange(spatial.n_genes, dtype=np.int64)
     names = reference if spatial.genes is None or spatial.genes.default else spatial
     return names.gene_names(), columns, columns.copy()
+
+
+def _by_other_names(spatial: Table, reference: Table) -> tuple[np.ndarray, np.ndarray, str]:
+    """The pair of namings that shares the most genes.
+
+    Returns
+    -------
+    (spot_genes, at, told)
+        Columns of the spatial table, (n_shared,); the column of the reference for each gene of the spatial table, -1:
+        none, (n_spatial_genes,); and the words for it.
+    """
+    best = np.empty(0, dtype=np.int64), np.full(spatial.n_genes, -1), ""
+    theirs = _namings(reference)
+    for label, names in _namings(spatial):
+        for other_label, others in theirs:
+            named = np.flatnonzero(pd.notna(others.values))
+            at = pd.Index(others.values[named]).get_indexer(names.values)
+            at = np.append(named, -1)[at]  # -1 stays -1
+            found = np.flatnonzero(at >= 0)
+            if len(found) > len(best[0]):
+                n_left = names.n_repeats + others.n_repeats
+                left = f"; {count(n_left, 'gene')} whose names occur twice there are left out" if n_left else ""
+                told = f"{len(found):,} are matched by {label} and {other_label}{left}"
+                best = found, at, told
+    return best
+
+
+@dataclass(frozen=True)
+class Naming:
+    """Names of the genes of one table that occur once, (n_genes,) of str objects; the others have none (None)."""
+
+    values: np.ndarray
+    n_repeats: int
+
+
+def _namings(table: Table) -> list[tuple[str, Naming]]:
+    """What the genes of a table may be called, the plain names first; each with the words for it."""
+    listed = [(f"the names of {table.role}", table.gene_names())]
+    if table.adata is not None:
+        var = table.adata.var
+        for column in var.columns:
+            if fold(column) in NAME_COLUMNS and not pd.api.types.is_numeric_dtype(var[column].dtype):
+                listed.append((f"{table.role}.var[{column!r}]", texts_of(var[column].astype(object))))
+    namings = []
+    for label, names in listed:
+        namings.append((label, _once(names)))
+        ids = np.array([name is not None and bool(ENSEMBL.match(name) and VERSION.search(name)) for name in names])
+        if ids.any():
+            bare = names.copy()
+            bare[ids] = [VERSION.sub("", name) for name in names[ids]]
+            namings.append((f"{label} without version suffixes", _once(bare)))
+    return namings
+
+
+def _once(names: np.ndarray) -> Naming:
+    """Leave the names that occur more than once out: which gene is meant cannot be told."""
+    names = np.asarray(names, dtype=object)
+    missing = pd.isna(names)
+    repeated = pd.Series(names).duplicated(keep=False).to_numpy() & ~missing
+    return Naming(np.where(missing | repeated, None, names), int(repeated.sum()))
 
 
 def _shared(one: np.ndarray | list[str], other: np.ndarray | list[str]) -> int:
