@@ -70,7 +70,7 @@ def test_the_snippet_of_the_original_runs(tissue, kind):
 def test_the_scanpy_snippet_runs(tissue):
     spots, reference = tissue.to_anndata()
     reference.obs["cell_type"] = reference.obs["celltype"]
-    exec(snippet("sd.tl.deconvolve(adata_st"), {"adata_st": spots, "adata_sc": reference})
+    exec(snippet("sd.pl.proportions(adata_st)"), {"adata_st": spots, "adata_sc": reference})
     assert spots.obsm["stdeconv"].shape == tissue.truth.shape
 
 
