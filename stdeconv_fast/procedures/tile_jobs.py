@@ -14,7 +14,6 @@ import numpy as np
 from joblib import Parallel, delayed
 
 from ..backend import hold_device
-from ..parallel import hold_workers
 from ..parcels import Counts, Graph, Reference
 from ..stages import graph, solve_types
 from ..stages.ingest import NARROW, Block
