@@ -204,7 +204,7 @@ def run(
         fit = errors = present = None
         with clock.stage("fit"):
             roughness = attention.measure_roughness(linked, abundances, workers)
-            linked, links, abundances = workers.fetch((linked, links, abundances))  # what follows sends up what it needs
+            linked, links, abundances = workers.fetch((linked, links, abundances))  # below, what is needed goes up
             if settings.loss == "poisson":
                 fit, misfit = missing.measure_fit(pieces, known, abundances, keys)
         if settings.standard_errors:

@@ -16,7 +16,8 @@ from tests.cuda_shim.child import ROOT
 from tests.cuda_shim.whole_run import CASES, TISSUE
 from tests.test_cuda_kernels import SHIM
 
-# measured, float32: proportions up to 6e-5, deviance up to 1.9e-5, q-values up to 3.8e-6: a visit more or less hangs on the last bits
+# measured, float32: proportions up to 6e-5, deviance up to 1.9e-5, q-values up to 3.8e-6: a visit more or less hangs
+# on the last bits
 CLOSE = {"proportions": 1e-4, "roughness": 1e-5, "deviance": 1e-4, "expected": 1e-6, "weights": 1e-4, "errors": 1e-4,
          "q-values": 1e-4, "cells": 1e-4}  # fmt: skip
 
