@@ -52,7 +52,7 @@ FAULTS = {
     ),
     "a barrier missing in the sweeps": (
         "presence", "weigh_presence", "if (step == 0) continue;\n                __syncwarp();",
-        "if (step == 0) continue;", "differ",
+        "if (step == 0) continue;", "diverged|differ",
     ),
     "no room for the vectors": (
         "presence", "weigh_presence", "(TILE + n_vectors)", "(TILE + n_vectors + 1)", "past the shared memory|differ",
