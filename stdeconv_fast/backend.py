@@ -272,6 +272,7 @@ def plan_bytes(n_spots: int, nnz: int, n_edges: int, n_types: int, n_genes: int,
     -----
     The counts; the abundances, their roots, shares and Laplacian, two float64 copies for sums over spots; the graph
     with old, directed and fresh weights and the median's copy; a few numbers a spot; the parts of the sums over genes.
+    Standard errors and detection come after these are gone and take less: abundances, pulls and answers in float64.
     """
     real = np.dtype(dtype).itemsize
     counts = nnz * entry + 8 * n_spots
