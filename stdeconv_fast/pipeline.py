@@ -20,7 +20,7 @@ from .memory import demand_room, estimate_bytes
 from .original_draws import OriginalDraws, check_draws
 from .parallel import Workers
 from .parcels import CellWeights, Inputs, Reference, Result, SpotSource, Strengths
-from .procedures import in_pieces, missing, original, passes, provenance, strengths, uncertainty
+from .procedures import in_pieces, missing, passes, provenance, strengths, uncertainty
 from .settings import Settings
 from .stages import aggregate, attention, graph, reference, refine_cells
 from .stages.inputs import read_inputs
@@ -142,6 +142,8 @@ def run(
         missing.check_names(inputs.types)
     clock = Clock(settings.progress, reading)
     if settings.objective == "original":
+        from .procedures import original  # loads what no other run needs
+
         return original.run_original(inputs, settings, draws, clock)
     dtype = np.dtype(settings.dtype)
     notes = list(inputs.notes)

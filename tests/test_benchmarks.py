@@ -123,7 +123,12 @@ def test_promises_of_calibration_and_missing_types():
         {"case": "a type missing", "counts": 300, "share above": 0.05, "share to": 1.0, "coverage": 0.5,
          "false discoveries": 0.5},
     ]  # fmt: skip
-    assert [holds for _, holds in calibration.judge(pd.DataFrame(rows))] == [True, False, True]
+    assert [holds for _, holds in calibration.judge(pd.DataFrame(rows))] == [True, True]
+    rows[0] |= {"coverage": 0.96, "false discoveries": 0.1}
+    assert [holds for _, holds in calibration.judge(pd.DataFrame(rows))] == [False, False]
+    assert calibration.find_outside(pd.DataFrame(rows[1:])) == [
+        "300 counts, share 0.05 to 0.1: 90 % intervals cover 96.0%"
+    ]
     table = pd.DataFrame({
         "set": ["a", "a", "b"], "ours": [0.9, 0.7, 0.4], "flashdeconv": [0.5, 0.6, 0.6],
         "flashdeconv, pooled": [0.6, 0.4, 0.5],

@@ -158,8 +158,11 @@ def test_a_zarr_folder_that_threads_still_write_to_is_removed(tmp_path):
 @pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 @pytest.mark.parametrize("moment", ["work", "write"])
-def test_signals_leave_nothing_behind(files, tmp_path, monkeypatch, number, code, moment):
+def test_signals_leave_nothing_behind(request, files, tmp_path, monkeypatch, number, code, moment):
     before = signal.getsignal(signal.SIGTERM)
+    # where tests run in the background, Ctrl-C is ignored, and Python then does not set its own handler
+    at_first = signal.signal(signal.SIGINT, signal.default_int_handler)
+    request.addfinalizer(lambda: signal.signal(signal.SIGINT, at_first))
     place, name = (tl, "deconvolve") if moment == "work" else (cli.run, "_write_csv")
     if moment == "write":
         place = sys.modules["stdeconv_fast.cli.run"]
