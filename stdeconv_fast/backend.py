@@ -23,6 +23,7 @@ log = logging.getLogger("stdeconv_fast")
 
 INSTALL = "Run pip install 'stdeconv-fast[cuda12]' (or [cuda13])"
 UPLOAD = 1 << 26  # bytes that go to the device at a time
+IN_FLOAT64 = {"standard_errors": "measure_errors", "detection": "weigh_presence"}
 SPARE = 0.9  # of the free memory that a run may plan with
 
 
@@ -101,8 +102,10 @@ def choose_device(device: str) -> str:
     return "cuda"
 
 
-def agree(device: str, asked: str, n_types: int, dtype: Any, notes: list[str]) -> str:
+def agree(device: str, asked: str, n_types: int, dtype: Any, notes: list[str], more: tuple[str, ...] = ()) -> str:
     """The device of a run whose data is known: "cpu" where CUDA cannot run it and `asked` is "auto", with a note.
+
+    `more`: see `refusal`.
 
     Raises
     ------
@@ -111,7 +114,7 @@ def agree(device: str, asked: str, n_types: int, dtype: Any, notes: list[str]) -
     """
     if device == "cpu":
         return "cpu"
-    reason = refusal(find_card(), n_types, dtype)
+    reason = refusal(find_card(), n_types, dtype, more)
     if reason is None:
         return device
     if asked == "cuda":
@@ -228,8 +231,11 @@ class Device(Workers):
         return out
 
 
-def refusal(card: Card, n_types: int, dtype: Any) -> str | None:
-    """Why a run cannot use the device, whatever its memory; None where it can."""
+def refusal(card: Card, n_types: int, dtype: Any, more: tuple[str, ...] = ()) -> str | None:
+    """Why a run cannot use the device, whatever its memory; None where it can.
+
+    `more`: settings that need shared memory of their own, of "standard_errors" and "detection".
+    """
     if n_types > loader.MOST_TYPES:
         return (
             f"device='cuda' must have at most {loader.MOST_TYPES} cell types; got {n_types}. Pass device='cpu' or "
@@ -241,6 +247,13 @@ def refusal(card: Card, n_types: int, dtype: Any) -> str | None:
             f"device='cuda' must have {needed:,} bytes of shared memory a block for {n_types} types in "
             f"{np.dtype(dtype).name}; got {card.shared:,} on {card.name}. Pass dtype='float32' or device='cpu'."
         )
+    for setting in more:  # float64, whatever the dtype
+        needed = loader.shared_bytes(IN_FLOAT64[setting], n_types, dtype)
+        if needed > card.shared:
+            return (
+                f"device='cuda' with {setting}=True must have {needed:,} bytes of shared memory a block for {n_types} "
+                f"types; got {card.shared:,} on {card.name}. Pass {setting}=False, exclude_types or device='cpu'."
+            )
     return None
 
 
@@ -259,6 +272,7 @@ def plan_bytes(n_spots: int, nnz: int, n_edges: int, n_types: int, n_genes: int,
     -----
     The counts; the abundances, their roots, shares and Laplacian, two float64 copies for sums over spots; the graph
     with old, directed and fresh weights and the median's copy; a few numbers a spot; the parts of the sums over genes.
+    Standard errors and detection come after these are gone and take less: abundances, pulls and answers in float64.
     """
     real = np.dtype(dtype).itemsize
     counts = nnz * entry + 8 * n_spots

@@ -155,7 +155,8 @@ def run(
     dtype = np.dtype(settings.dtype)
     notes = list(inputs.notes)
     status = inputs.spot_status.copy()
-    device = agree(device, settings.device, len(inputs.types), dtype, notes)
+    asked = tuple(name for name in ("standard_errors", "detection") if getattr(settings, name))
+    device = agree(device, settings.device, len(inputs.types) + settings.unknown, dtype, notes, asked)
     with hold_device(device, settings.n_jobs) as workers:
         with clock.stage("reference"):
             profiles = reference.average_types(inputs, workers)
@@ -206,7 +207,6 @@ def run(
                 )  # fmt: skip
             else:
                 pieces.finish_alone(abundances, settings.lambda_ridge)
-        linked, links, abundances = workers.fetch((linked, links, abundances))  # what follows runs on the host
         by_cell = settings.abundance == "cells" or (
             settings.abundance == "auto" and known.platform_log2_sd < reference.STRONG_PLATFORM
         )
@@ -214,6 +214,7 @@ def run(
         fit = errors = present = None
         with clock.stage("fit"):
             roughness = attention.measure_roughness(linked, abundances, workers)
+            linked, links, abundances = workers.fetch((linked, links, abundances))  # below, what is needed goes up
             if settings.loss == "poisson":
                 fit, misfit = missing.measure_fit(pieces, known, abundances, keys)
         if settings.standard_errors:

@@ -9,13 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from stdeconv_fast.kernels.cpu import attention, cells, counts, fits, laplacian, least_squares, spots
+from stdeconv_fast.kernels.cpu import attention, cells, counts, fits, laplacian, least_squares, presence, spots
 from tests import test_kernels_cells as cell_problems
 from tests.naive import attention as naive_attention
 from tests.naive import counts as naive_counts
 from tests.naive import fits as naive_fits
 from tests.naive import laplacian as naive_laplacian
 from tests.naive import least_squares as naive_least_squares
+from tests.naive import presence as naive_presence
 from tests.naive import spots as naive_spots
 from tests.problems import Tissue, csr_arrays, graph_arrays, make_tissue, score_arrays, spot_arrays
 
@@ -295,10 +296,65 @@ def _fits(size, dtype):
         fits.sum_excess, n, (*kept[:5], v), (), {0: ("sum_excess", naive_fits.sum_excess(tissue, v.astype(float)))},
         (size[1],),
     )  # fmt: skip
+    direction = np.random.default_rng(1).normal(size=size[1])
+    along = (tissue.profiles @ direction, tissue.profiles @ direction**2, tissue.profiles.sum(axis=1))
+    misfit = naive_fits.score_misfit(tissue, v.astype(float), direction)
+    yield Case(
+        fits.score_misfit, n, (*arrays[:3], arrays[4], direction, *along, v), (np.full(n, float(GUARD)),),
+        {0: ("score_misfit", misfit)},
+    )  # fmt: skip
+    contents = np.linspace(0.4, 1.6, n_types).astype(dtype)
+    degrees, some = graph_arrays(tissue.attention, dtype)[3], few_above(tissue, dtype)
+    spreads = tissue.gene_weights**2 * np.linspace(1, 9, size[1])
+    rows = np.arange(min(n, MOST_NAIVE))
+    few = Tissue(tissue.counts[rows], tissue.profiles, tissue.gene_weights, tissue.truth[rows], tissue.attention[rows])
+    for spatial, ridge, scatter in ((20.0, 1.0, spreads), (20.0, 1.0, tissue.gene_weights), (0.0, 0.0, spreads)):
+        told = {}
+        if ridge:
+            wanted = (some[rows].astype(float), contents.astype(float), few.attention, spatial, ridge, scatter)
+            told = {0: ("measure_errors, scatter", naive_fits.measure_errors(few, *wanted))}
+        yield Case(
+            fits.measure_errors, n,
+            (*arrays[:4], scatter.astype(dtype), arrays[5], degrees, contents, some),
+            (spatial, ridge, np.full(v.shape, float(GUARD))), told, rows=rows,
+        )  # fmt: skip
     if n > 2:  # a seen gene that is not expected
         none = np.zeros_like(v)
         yield Case(fits.score_spots, n, (*held, none), (np.full(n, float(GUARD)),), {})
         yield Case(fits.measure_deviance, n, (*kept, none), (np.full(n, float(GUARD)),), {})
+
+
+def few_above(tissue, dtype):
+    """Abundances with types at 0; from three spots on one spot has none above 0, another only one."""
+    v = (tissue.truth + 0.02) * (np.random.default_rng(len(tissue.counts)).random(tissue.truth.shape) < 0.7)
+    if len(v) > 2:
+        v[1] = v[2] = 0
+        v[2, -1] = 0.9
+    return v.astype(dtype)
+
+
+def _presence(size, dtype):
+    whole = make_tissue(min(size[0], 20), *size[1:])
+    n, n_types = whole.truth.shape
+    arrays = spot_arrays(whole, dtype, narrow(dtype))
+    spreads = whole.gene_weights**2 * np.linspace(1, 5, size[1])
+    degrees = graph_arrays(whole.attention, dtype)[3]
+    v = whole.truth + 0.02
+    v[np.argsort(np.argsort(-v, axis=1), axis=1) >= 6] = 0  # what is at 0 is not asked
+    v = v.astype(dtype)
+    rows = np.arange(min(n, 2))
+    few = Tissue(whole.counts[rows], whole.profiles, whole.gene_weights, whole.truth[rows], whole.attention[rows])
+    for spatial in (0.0, 20.0):
+        pulls = 0.9 * spatial * whole.attention @ v.astype(float)
+        told = {}
+        if n_types > 1:
+            wanted = (few, v[rows].astype(float), spreads, pulls[rows], spatial, 1.0)
+            told = {0: ("weigh_presence", naive_presence.weigh_presence(*wanted))}
+        yield Case(
+            presence.weigh_presence, n,
+            (*arrays[:4], spreads.astype(dtype), *arrays[4:], degrees, pulls, v),
+            (spatial, 1.0, np.full(v.shape, float(GUARD))), told, rows=rows,
+        )  # fmt: skip
 
 
 def _cells(size, dtype):

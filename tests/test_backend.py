@@ -96,6 +96,9 @@ def test_auto_says_which_device_it_took(without_cupy, monkeypatch, caplog):
 @pytest.mark.parametrize(
     ("settings", "n_types", "message"),
     [({}, 129, "device='cuda' must have at most 128 cell types; got 129"),
+     ({"unknown": True}, 128, "device='cuda' must have at most 128 cell types; got 129"),
+     ({"standard_errors": True}, 120, r"with standard_errors=True must have 69,\d+ bytes of shared memory a block"),
+     ({"detection": True}, 115, r"with detection=True must have 68,\d+ bytes of shared memory a block for 115 types"),
      ({"dtype": "float64"}, 120, r"must have 68,\d+ bytes of shared memory a block for 120 types in float64; got 65")],
 )  # fmt: skip
 def test_what_the_device_cannot_run_is_told_before_the_run(monkeypatch, settings, n_types, message):
@@ -103,8 +106,10 @@ def test_what_the_device_cannot_run_is_told_before_the_run(monkeypatch, settings
     with pytest.raises(DeviceError, match=message):
         deconvolve(*given(n_types), device="cuda", progress=False, **settings)
     notes = []
-    assert backend.agree("cuda", "auto", n_types, settings.get("dtype", "float32"), notes) == "cpu"
-    assert notes[0].startswith("device='auto' runs on the CPU. device='cuda' must have")
+    more = tuple(name for name in ("standard_errors", "detection") if name in settings)
+    asked = ("cuda", "auto", n_types + ("unknown" in settings), settings.get("dtype", "float32"), notes, more)
+    assert backend.agree(*asked) == "cpu"
+    assert notes[0].startswith("device='auto' runs on the CPU. device='cuda' ") and "must have" in notes[0]
 
 
 def test_a_card_that_is_too_small_is_told_with_numbers(monkeypatch):
@@ -130,7 +135,9 @@ def test_a_card_that_runs_out_of_memory_is_told(monkeypatch):
 def test_the_hessian_of_100_types_fits_the_shared_memory_of_sm_75():
     assert loader.shared_bytes("solve_spots", 100, np.float64) <= 64 << 10
     assert loader.shared_bytes("solve_spots", 128, np.float32) <= 48 << 10
-    assert backend.refusal(card(), 100, np.float64) is None
+    assert loader.shared_bytes("measure_errors", 114, np.float32) <= 64 << 10
+    assert loader.shared_bytes("weigh_presence", 112, np.float32) <= 64 << 10
+    assert backend.refusal(card(), 100, np.float64, ("standard_errors", "detection")) is None
 
 
 @pytest.mark.parametrize(

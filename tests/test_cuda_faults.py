@@ -46,6 +46,17 @@ FAULTS = {
         "attention", "compare_edges", "square = warp_sum(square);", "square += __shfl_xor_sync(0xffffu, square, 1);",
         "part of a warp",
     ),
+    "a barrier missing in the Cholesky factor": (
+        "fits", "measure_errors", "matrix[packed(a, c)] / root;\n        __syncwarp();", "matrix[packed(a, c)] / root;",
+        "differ",
+    ),
+    "a barrier missing in the sweeps": (
+        "presence", "weigh_presence", "if (step == 0) continue;\n                __syncwarp();",
+        "if (step == 0) continue;", "diverged|differ",
+    ),
+    "no room for the vectors": (
+        "presence", "weigh_presence", "(TILE + n_vectors)", "(TILE + n_vectors + 1)", "past the shared memory|differ",
+    ),
     "too little shared memory": (
         "spots", "solve_spots", "#define TILE 8 ", "#define TILE 12 ", "past the shared memory|differ",
     ),

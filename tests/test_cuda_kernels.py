@@ -133,7 +133,7 @@ def test_numbers_are_those_of_the_cpu_kernels():
             if name not in ("TILE", "WARP", "ALL"):
                 assert getattr(module, name) == float(value), f"{name} of {stem}"
                 found += 1
-    assert found == 8
+    assert found == 15
     assert re.search(r"#define TILE (\d+)", loader.read_source("spots"))[1] == str(loader.TILE)
 
 

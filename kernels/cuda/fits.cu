@@ -1,5 +1,108 @@
-// Twins of some kernels of kernels/cpu/fits.py. Sums over genes are float64.
+// Twins of kernels/cpu/fits.py. Sums over genes are float64.
 #include "common.cuh"
+#include "curvature.cuh"
+
+// A warp a spot. Types stand in the order of the CPU: those above 0, then the others; each part ascending.
+extern "C" __global__ void
+measure_errors(
+    const int64* __restrict__ indptr, const index_t* __restrict__ indices, const count_t* __restrict__ data,
+    const real* __restrict__ gene_weights, const real* __restrict__ spreads, const real* __restrict__ profiles_t,
+    const real* __restrict__ degrees, const real* __restrict__ contents, const real* __restrict__ abundances,
+    int64 start, int64 stop, double lambda_spatial, double lambda_ridge, double* __restrict__ errors_out, int n_types)
+{
+    DYNAMIC_SHARED(smem_raw)
+    const int64 i = start + warp_of();
+    if (i >= stop) return;
+    const int lane = lane_of();
+    const Bench w = bench_of(smem_raw, n_types, 3);
+    double *v = w.vectors, *share = v + n_types, *scale = share + n_types;  // by type; by place; by place
+    const Spot s = {indices + indptr[i], data + indptr[i], gene_weights, spreads, profiles_t,
+                    (int)(indptr[i + 1] - indptr[i]), n_types};
+    double* own = errors_out + (size_t)i * n_types;
+    double total = 0;
+    for (int k = lane; k < n_types; k += WARP) {
+        own[k] = not_a_number();
+        v[k] = (double)abundances[(size_t)i * n_types + k];
+        if (v[k] > 0) total += v[k] / (double)contents[k];
+    }
+    total = warp_sum(total);
+    __syncwarp();
+    const int n = list_types(w, v, true, 0, n_types, lane);
+    if (n == 0) return;
+    list_types(w, v, false, n, n_types, lane);
+    for (int a = lane; a < n_types; a += WARP) {
+        const int k = w.types[a];
+        scale[a] = 1 / ((double)contents[k] * total);
+        share[a] = v[k] / (double)contents[k] / total;
+    }
+    const double diagonal = lambda_spatial * (double)degrees[i] + lambda_ridge;
+    sum_matrix(w, s, v, n, diagonal, lane);
+    if (!factorise(w, n, lane)) return;
+    double sums[AT_ONCE], squares[AT_ONCE], whole[AT_ONCE];
+    for (int k = 0; k < n; k += AT_ONCE) {  // se_k^2 = x' M x with x = H^-1 J_k'
+        for (int q = lane; q < AT_ONCE * n; q += WARP) {
+            const int at = k + q / n, a = q % n;
+            w.tile[q] = at < n ? ((a == at ? 1.0 : 0.0) - share[at]) * scale[a] : 0.0;
+        }
+        __syncwarp();
+        solve_forward(w, n, lane);
+        solve_back(w, n, lane);
+        sum_squares(w, n, lane, squares);
+        sum_scatter(w, s, v, n, n, n, lane, sums);
+        #pragma unroll
+        for (int r = 0; r < AT_ONCE; ++r)
+            if (lane == r && k + r < n) own[w.types[k + r]] = sqrt(larger(sums[r] + diagonal * squares[r], 0.0));
+        __syncwarp();
+    }
+    for (int k = n; k < n_types; k += AT_ONCE) {  // x = H^-1 e_k over those above 0 and k, times its pivot
+        #pragma unroll
+        for (int r = 0; r < AT_ONCE; ++r) whole[r] = 0;
+        for (int q = lane; q < AT_ONCE * n; q += WARP) w.tile[q] = 0;
+        for (int base = 0; base < s.filled; base += WARP) {
+            const int t = base + lane, here = smaller(WARP, s.filled - base);
+            __syncwarp();
+            if (t < s.filled) {
+                const real* row = profiles_t + (size_t)s.genes[t] * n_types;
+                const double curve = curve_of(s, v, gene_weights, t);
+                w.gene[lane] = s.genes[t];
+                w.ratio[lane] = curve;
+                #pragma unroll
+                for (int r = 0; r < AT_ONCE; ++r) {
+                    const double b = k + r < n_types ? (double)row[w.types[k + r]] : 0.0;
+                    whole[r] += curve * b * b;
+                }
+            }
+            __syncwarp();
+            for (int q = lane; q < AT_ONCE * n; q += WARP) {
+                const int at = k + q / n, a = w.types[q % n];
+                if (at >= n_types) continue;
+                double sum = 0;
+                for (int u = 0; u < here; ++u) {
+                    const real* row = profiles_t + (size_t)w.gene[u] * n_types;
+                    sum += w.ratio[u] * (double)row[w.types[at]] * (double)row[a];
+                }
+                w.tile[q] += sum;
+            }
+        }
+        __syncwarp();
+        solve_forward(w, n, lane);
+        sum_squares(w, n, lane, squares);
+        #pragma unroll
+        for (int r = 0; r < AT_ONCE; ++r) {
+            whole[r] = warp_sum(whole[r]) + diagonal;
+            const double pivot = whole[r] - squares[r];
+            whole[r] = pivot > SINGULAR * whole[r] ? pivot : 0.0;
+        }
+        solve_back(w, n, lane);
+        sum_squares(w, n, lane, squares);
+        sum_scatter(w, s, v, n, k, n_types, lane, sums);
+        #pragma unroll
+        for (int r = 0; r < AT_ONCE; ++r)
+            if (lane == r && k + r < n_types && whole[r] > 0)
+                own[w.types[k + r]] = sqrt(sums[r] + diagonal * (1 + squares[r])) / whole[r] * scale[k + r];
+        __syncwarp();
+    }
+}
 
 // A warp a spot.
 extern "C" __global__ void
@@ -72,4 +175,33 @@ sum_excess(
         }
         __syncwarp();
     }
+}
+
+// A warp a spot.
+extern "C" __global__ void
+score_misfit(
+    const int64* __restrict__ indptr, const index_t* __restrict__ indices, const count_t* __restrict__ data,
+    const real* __restrict__ totals, const double* __restrict__ direction, const double* __restrict__ means,
+    const double* __restrict__ variances, const double* __restrict__ profile_sums,
+    const real* __restrict__ abundances, int64 start, int64 stop, double* __restrict__ scores_out, int n_types)
+{
+    const int64 i = start + warp_of();
+    if (i >= stop) return;
+    const int lane = lane_of();
+    double expected = 0, variance = 0, whole = 0, seen = 0;
+    for (int k = lane; k < n_types; k += WARP) {
+        const double v = (double)abundances[(size_t)i * n_types + k];
+        expected += v * means[k];
+        variance += v * variances[k];
+        whole += v * profile_sums[k];
+    }
+    for (int64 e = indptr[i] + lane; e < indptr[i + 1]; e += WARP) seen += direction[indices[e]] * (double)data[e];
+    expected = warp_sum(expected);
+    variance = warp_sum(variance);
+    whole = warp_sum(whole);
+    seen = warp_sum(seen);
+    const double n = (double)totals[i];
+    if (lane == 0)
+        scores_out[i] = n > 0 && whole > 0 && variance > 0
+            ? (seen - n * expected / whole) / sqrt(n * variance / whole) : not_a_number();
 }

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 HERE = Path(__file__).resolve().parent
-STEMS = ("attention", "cells", "counts", "fits", "laplacian", "least_squares", "spots")
+STEMS = ("attention", "cells", "counts", "fits", "laplacian", "least_squares", "presence", "spots")
 MOST_TYPES = 128
 WARP, TILE = 32, 8  # as in the sources
 WARPS = 4  # of a block, at most
@@ -27,7 +27,8 @@ CREWS = 1024  # warps at work at a time where each needs room of its own
 CREW_BYTES = 256 << 20
 
 SUMS = frozenset({"sum_genes", "sum_segments", "sum_excess"})  # the rows are cut into parts, one warp each
-IN_SHARED = frozenset({"solve_spots", "visit_spots"})
+IN_SHARED = frozenset({"solve_spots", "visit_spots", "measure_errors", "weigh_presence"})
+VECTORS = {"measure_errors": 3, "weigh_presence": 7}  # beside a matrix of float64
 WITH_CREWS = frozenset({"sweep_cells"})
 BY_THREAD = frozenset({"owe_moves", "attend_edges", "symmetrise_edges"})  # a row a thread; else a row a warp
 
@@ -95,6 +96,8 @@ def options(kinds: dict[str, np.dtype], n_types: int) -> tuple[str, ...]:
 def shared_bytes(name: str, n_types: int, real: Any) -> int:
     """Shared memory of one warp of a kernel that keeps a spot's Hessian there, packed."""
     size, packed = np.dtype(real).itemsize, n_types * (n_types + 1) // 2
+    if name in VECTORS:
+        return 8 * (packed + n_types * (TILE + VECTORS[name]) + WARP) + 4 * (n_types + WARP + (n_types & 1))
     reals = packed + n_types * TILE + 2 * n_types + WARP
     return (reals + (reals & 1)) * size + 4 * (n_types + WARP + (n_types & 1))
 

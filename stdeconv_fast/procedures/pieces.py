@@ -83,15 +83,11 @@ class Whole:
             few,
         )
 
-    def _on_host(self) -> solve_types.Problem:
-        """The problem where the measures of fit run."""
-        return replace(self._workers.fetch(replace(self.problem, counts=None)), counts=self.counts)
-
     def measure_fit(
         self, known: Reference, abundances: np.ndarray, direction: uncertainty.Direction
     ) -> uncertainty.Fit:
         """See `uncertainty.measure_fit`."""
-        return uncertainty.measure_fit(self._on_host(), known, abundances, direction, self._workers.host)
+        return uncertainty.measure_fit(self.problem, known, abundances, direction, self._workers)
 
     def estimate_errors(
         self, dispersion: np.ndarray, abundances: np.ndarray, links: Graph, lambda_spatial: float,
@@ -99,8 +95,7 @@ class Whole:
     ) -> np.ndarray:  # fmt: skip
         """See `uncertainty.estimate_errors`."""
         return uncertainty.estimate_errors(
-            self._on_host(), dispersion, abundances, links, lambda_spatial, lambda_ridge, mrna_content,
-            self._workers.host,
+            self.problem, dispersion, abundances, links, lambda_spatial, lambda_ridge, mrna_content, self._workers
         )
 
     def weigh_absence(
@@ -108,8 +103,7 @@ class Whole:
         lambda_ridge: float,
     ) -> np.ndarray:  # fmt: skip
         """See `uncertainty.weigh_absence`."""
-        pulls = uncertainty.pull(abundances, links, lambda_spatial, phi)
+        pulls = uncertainty.pull(abundances, links, lambda_spatial, phi, self._workers)
         return uncertainty.weigh_absence(
-            self._on_host(), dispersion, abundances, links.degrees, pulls, lambda_spatial, lambda_ridge,
-            self._workers.host,
+            self.problem, dispersion, abundances, links.degrees, pulls, lambda_spatial, lambda_ridge, self._workers
         )

@@ -14,7 +14,6 @@ import numpy as np
 from joblib import Parallel, delayed
 
 from ..backend import hold_device
-from ..parallel import hold_workers
 from ..parcels import Counts, Graph, Reference
 from ..stages import graph, solve_types
 from ..stages.ingest import NARROW, Block
@@ -315,8 +314,8 @@ def settle_tile(
 
 def fit_tile(posed: Posed, tile: int, abundances: np.ndarray, direction: uncertainty.Direction) -> Arrays:
     """How the counts of a tile compare with what is expected; see `uncertainty.Fit`."""
-    with hold_workers(1) as workers:
-        problem, known = pose_tile(posed, tile), read_reference(posed)
+    with hold_device(posed.device, 1) as workers:
+        problem, known = workers.place(pose_tile(posed, tile)), read_reference(posed)
         fit = uncertainty.measure_fit(problem, known, np.array(abundances), direction, workers)
     return vars(fit)
 
@@ -326,8 +325,8 @@ def errors_tile(
     mrna_content: np.ndarray | None, dispersion: np.ndarray,
 ) -> Arrays:  # fmt: skip
     """Standard errors of the proportions in a tile; see `uncertainty.estimate_errors`."""
-    with hold_workers(1) as workers:
-        problem = pose_tile(posed, tile)
+    with hold_device(posed.device, 1) as workers:
+        problem = workers.place(pose_tile(posed, tile))
         links = replace(graph.no_neighbours(len(degrees)), degrees=np.array(degrees))
         errors = uncertainty.estimate_errors(
             problem, dispersion, np.array(abundances), links, lambda_spatial, lambda_ridge, mrna_content, workers
@@ -340,9 +339,9 @@ def absence_tile(
     lambda_ridge: float, dispersion: np.ndarray,
 ) -> Arrays:  # fmt: skip
     """Likelihood ratios against the absence of types in a tile; see `uncertainty.weigh_absence`."""
-    with hold_workers(1) as workers:
+    with hold_device(posed.device, 1) as workers:
         statistics = uncertainty.weigh_absence(
-            pose_tile(posed, tile), dispersion, np.array(abundances), np.array(degrees), np.array(pulls),
+            workers.place(pose_tile(posed, tile)), dispersion, np.array(abundances), np.array(degrees), np.array(pulls),
             lambda_spatial, lambda_ridge, workers,
         )  # fmt: skip
     return {"absence": statistics}

@@ -378,7 +378,7 @@ class Tiled:
         lambda_ridge: float,
     ) -> np.ndarray:  # fmt: skip
         """See `uncertainty.weigh_absence`."""
-        pulls = uncertainty.pull(abundances, links, lambda_spatial, phi)
+        pulls = uncertainty.pull(abundances, links, lambda_spatial, phi, ALONE)
         numbers = (float(lambda_spatial), float(lambda_ridge), dispersion)
         by_spot = abundances, self._degrees(links, lambda_spatial), pulls
         return self._by_spot("absence", tile_jobs.absence_tile, by_spot, numbers)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..kernels.cpu import fits as kernels
+from ..kernels.cpu.laplacian import apply_laplacian
 from ..kernels.cpu.presence import weigh_presence
 from ..parallel import HEAVY, LIGHT, Workers
 from ..parcels import Graph, Reference
@@ -63,7 +64,7 @@ def estimate_errors(
     Parameters
     ----------
     problem : Problem
-        With the Poisson likelihood.
+        With the Poisson likelihood; its arrays lie where `workers` run, those of the other arguments on the host.
     dispersion : (n_genes,) float64
         (y - mu)^2 / mu of each gene; taken as 1 where it is less.
     abundances : (n_spots, n_types) float
@@ -89,31 +90,38 @@ def estimate_errors(
     degrees = graph.degrees.astype(kind, copy=False) if smoothed else np.zeros(counts.n_spots, dtype=kind)
     contents = np.ones(n_types) if mrna_content is None else np.asarray(mrna_content, dtype=np.float64)
     before = (
-        counts.indptr, counts.indices, counts.data, problem.gene_weights, _spread(problem, dispersion),
-        problem.profiles_t, degrees, contents.astype(kind), abundances,
+        counts.indptr, counts.indices, counts.data, problem.gene_weights, _spread(problem, dispersion, workers),
+        problem.profiles_t, *workers.place((degrees, contents.astype(kind), abundances)),
     )  # fmt: skip
-    errors = np.empty((counts.n_spots, n_types))
+    errors = np.empty_like(problem.profiles_t, dtype=np.float64, shape=(counts.n_spots, n_types))
     workers.over(
         kernels.measure_errors, counts.n_spots, before, (float(lambda_spatial), float(lambda_ridge), errors), 4 * HEAVY
     )
-    return errors
+    return workers.fetch(errors)
 
 
-def _spread(problem: solve_types.Problem, dispersion: np.ndarray) -> np.ndarray:
+def _spread(problem: solve_types.Problem, dispersion: np.ndarray, workers: Workers) -> np.ndarray:
     """Variance of a gene's part of the score over its Poisson expectation, in the working dtype."""
-    weights = problem.gene_weights.astype(np.float64)
-    return (weights**2 * np.maximum(dispersion, 1.0)).astype(problem.gene_weights.dtype)
+    weights = workers.fetch(problem.gene_weights)
+    spread = weights.astype(np.float64) ** 2 * np.maximum(dispersion, 1.0)
+    return workers.place(spread.astype(weights.dtype))
 
 
-def pull(abundances: np.ndarray, graph: Graph, lambda_spatial: float, phi: float) -> np.ndarray:
-    """What the neighbours draw each abundance to, lambda_s phi sum_j a_ij v_j, (n_spots, n_types) float64."""
+def pull(abundances: np.ndarray, graph: Graph, lambda_spatial: float, phi: float, workers: Workers) -> np.ndarray:
+    """What the neighbours draw each abundance to, lambda_s phi sum_j a_ij v_j, (n_spots, n_types) float64.
+
+    It lies where `workers` run; `abundances` and `graph` are the host's.
+    """
     if not lambda_spatial > 0:
-        return np.zeros(abundances.shape)
-    from scipy.sparse import csr_matrix
-
-    n = len(abundances)
-    links = csr_matrix((graph.weights.astype(np.float64), graph.indices, graph.indptr), shape=(n, n))
-    return lambda_spatial * phi * (links @ abundances)
+        return workers.place(np.zeros(abundances.shape))
+    wide = np.float64
+    degrees = np.zeros(len(abundances))  # what is left of D - phi A is the pull, negative
+    arrays = (graph.indptr, graph.indices, graph.weights.astype(wide), degrees, abundances.astype(wide))
+    arrays = workers.place(arrays)
+    pulls = np.empty_like(arrays[-1])
+    workers.over(apply_laplacian, len(abundances), (*arrays, float(phi)), (pulls,))
+    pulls *= -float(lambda_spatial)
+    return pulls
 
 
 def weigh_absence(
@@ -135,18 +143,19 @@ def weigh_absence(
     degrees : (n_spots,) float
         Row sums of the attention weights.
     pulls : (n_spots, n_types) float64
-        See `pull`.
+        See `pull`; it may lie where `workers` run.
     """
     counts = problem.counts
     degrees = degrees if lambda_spatial > 0 else np.zeros(counts.n_spots)
     before = (
-        counts.indptr, counts.indices, counts.data, problem.gene_weights, _spread(problem, dispersion), counts.totals,
-        problem.profiles_t, problem.profile_sums, degrees.astype(counts.dtype), pulls, abundances,
+        counts.indptr, counts.indices, counts.data, problem.gene_weights, _spread(problem, dispersion, workers),
+        counts.totals, problem.profiles_t, problem.profile_sums,
+        *workers.place((degrees.astype(counts.dtype), pulls, abundances)),
     )  # fmt: skip
-    statistics = np.empty(abundances.shape)
+    statistics = np.empty_like(problem.profiles_t, dtype=np.float64, shape=abundances.shape)
     after = (float(lambda_spatial), float(lambda_ridge), statistics)
     workers.over(weigh_presence, counts.n_spots, before, after, PRESENCE)
-    return statistics
+    return workers.fetch(statistics)
 
 
 def to_q_values(statistics: np.ndarray) -> np.ndarray:
@@ -182,7 +191,7 @@ def measure_fit(
     Parameters
     ----------
     problem : Problem
-        With the Poisson likelihood; its gene weights are not used.
+        With the Poisson likelihood; its gene weights are not used. Its arrays lie where `workers` run.
     known : Reference
         The reference of the problem.
     abundances : (n_spots, n_types) float
@@ -192,13 +201,15 @@ def measure_fit(
     """
     counts = problem.counts
     sums = known.profiles.sum(axis=1).astype(problem.profiles_t.dtype)
+    sums, abundances, direction = workers.place((sums, abundances, direction))
     arrays = (counts.indptr, counts.indices, counts.data, counts.totals, problem.profiles_t, sums, abundances)
-    deviances = np.empty(counts.n_spots)
+    deviances = np.empty_like(abundances, dtype=np.float64, shape=counts.n_spots)
     workers.over(kernels.measure_deviance, counts.n_spots, arrays, (deviances,), LIGHT // 4)
-    misfits = np.empty(counts.n_spots)
+    misfits = np.empty_like(deviances)
     arrays = (
         counts.indptr, counts.indices, counts.data, counts.totals, direction.genes, direction.means,
         direction.variances, direction.sums, abundances,
     )  # fmt: skip
     workers.over(kernels.score_misfit, counts.n_spots, arrays, (misfits,), LIGHT // 4)
-    return Fit(deviances, *reference.compare_genes(known, counts, abundances, workers), misfits)
+    genes = reference.compare_genes(known, counts, abundances, workers)
+    return Fit(workers.fetch(deviances), *genes, workers.fetch(misfits))

@@ -15,14 +15,15 @@ from stdeconv_fast import backend, deconvolve, simulate
 from .stand_in import MEMORY, StandIn
 
 TISSUE = {"n_spots": 150, "n_genes": 60, "n_types": 5, "cells_per_type": 20}
+UNCERTAINTY = {"standard_errors": True, "detection": True}
 CASES = {
-    "plain": ({}, {}),
-    "float64": ({}, {"dtype": "float64", "standard_errors": True}),
+    "plain": ({}, UNCERTAINTY),
+    "float64": ({}, {"dtype": "float64", **UNCERTAINTY}),
     "gaussian": ({"n_spots": 80}, {"loss": "gaussian", "tune": False}),
     "cells": ({"n_spots": 60, "n_types": 3}, {"cell_level": True, "max_cells_per_type": 6, "tune": False}),
     "joint": ({"platform_sd": 1.5}, {"platform": "joint"}),
-    "alone": ({}, {"lambda_spatial": 0.0, "platform": "none"}),
-    "two tiles": ({}, {"tiles": 2, "standard_errors": True}),
+    "alone": ({}, {"lambda_spatial": 0.0, "platform": "none", **UNCERTAINTY}),
+    "two tiles": ({}, {"tiles": 2, **UNCERTAINTY}),
 }
 
 
@@ -55,6 +56,8 @@ def main(name: str) -> dict:
         told["expected"] = _apart(found.gene_fit["expected"], expected) / float(expected.max())
     if right.standard_errors is not None:
         told["errors"] = _apart(found.standard_errors, right.standard_errors)
+    if right.q_values is not None:
+        told["q-values"] = _apart(found.q_values, right.q_values)
     if right.cell_weights is not None:
         told["cells"] = _apart(found.cell_weights.toarray(), right.cell_weights.toarray())
     return told
