@@ -19,6 +19,7 @@ CONSTANT, PER_WORKER, BLOCK = 8e6, 2e6, 1 << 22  # bytes; entries of a block of 
 PER_ENTRY, PER_ENTRY_GAUSSIAN, PER_ENTRY_READ = 5, 16, 16  # bytes a count
 PER_SPOT, PER_NEIGHBOUR, PER_CELL = 250, 56, 12  # bytes a spot, an edge, a cell that a spot may keep
 COPIES, COPIES_OF_PROFILES = 4, 10  # of abundances and of profiles that are held at once
+LEARNT_SPOTS, PER_ENTRY_LEARNT = 2000, 40  # spots that the misfit is learnt on (procedures.missing); bytes a count
 FILLED = 0.25  # share of a dense matrix on disk that is taken to be counts
 CGROUPS = Path("/sys/fs/cgroup")
 
@@ -50,6 +51,8 @@ def estimate_bytes(inputs: Inputs, settings: Settings, tiles: int | None = None)
     per_entry = PER_ENTRY + (PER_ENTRY_GAUSSIAN if settings.loss == "gaussian" else 0)
     per_entry += 0 if inputs.integer_counts or not issparse(inputs.spots) else item
     held = entries * len(inputs.genes) / n_columns / (max(1, tiles / workers) if tiles else 1)
+    learnt = entries * len(inputs.genes) / n_columns * min(1.0, LEARNT_SPOTS / max(n_spots, 1)) * PER_ENTRY_LEARNT
+    learnt = learnt if settings.loss == "poisson" and settings.objective == "model" else 0
     read = 0 if issparse(inputs.spots) and not tiles else min(entries, workers * BLOCK) * PER_ENTRY_READ
     edges = 1.1 * min(settings.k_neighbors, max(0, n_spots - 1)) + 2
     if inputs.links is not None:
@@ -65,7 +68,7 @@ def estimate_bytes(inputs: Inputs, settings: Settings, tiles: int | None = None)
         held += 5 * 8 * kept**2 / per_entry  # attention, its eigenvectors, the factor of the cells' products
     parts = 4 if n_types * n_genes > 1_000_000 else 16  # as stages.reference sums them
     profiles = (parts + COPIES_OF_PROFILES) * 8 * n_types * n_genes
-    return int(CONSTANT + workers * PER_WORKER + held * per_entry + read + n_spots * spot + profiles)
+    return int(CONSTANT + workers * PER_WORKER + held * per_entry + learnt + read + n_spots * spot + profiles)
 
 
 def available_bytes() -> tuple[int, str] | None:
