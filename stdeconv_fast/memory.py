@@ -52,7 +52,7 @@ def estimate_bytes(inputs: Inputs, settings: Settings, tiles: int | None = None)
     per_entry += 0 if inputs.integer_counts or not issparse(inputs.spots) else item
     held = entries * len(inputs.genes) / n_columns / (max(1, tiles / workers) if tiles else 1)
     learnt = entries * len(inputs.genes) / n_columns * min(1.0, LEARNT_SPOTS / max(n_spots, 1)) * PER_ENTRY_LEARNT
-    learnt = learnt if settings.loss == "poisson" and settings.objective == "model" else 0
+    learnt = learnt if settings.objective == "model" else 0
     read = 0 if issparse(inputs.spots) and not tiles else min(entries, workers * BLOCK) * PER_ENTRY_READ
     edges = 1.1 * min(settings.k_neighbors, max(0, n_spots - 1)) + 2
     if inputs.links is not None:
