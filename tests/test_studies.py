@@ -216,3 +216,13 @@ def test_the_pair_keeps_all_genes():
     assert isinstance(spots, ad.AnnData) and spots.n_vars == 15 and cells.n_vars == 20
     assert set(spots.var_names) == set(GENES[5:]) and set(GENES[5:]) < set(cells.var_names)
     assert list(cells.obs["cell_type"]) == list(given["cell_types"])
+
+
+def test_a_truth_of_other_spots_or_types_is_told_before_the_work():
+    tissue = sd.simulate(60, 80, 3, seed=1)
+    given = (tissue.spots, tissue.reference, tissue.coordinates, tissue.cell_types)
+    with pytest.raises(sd.DataError, match="`truth` must have rows named like the spots; got none of 60"):
+        sd.robustness(*given, kind="noise", levels=[0.0], truth=tissue.truth)
+    named = tissue.truth.set_axis([f"spot_{i}" for i in range(60)], axis=0).add_prefix("other ")
+    with pytest.raises(sd.DataError, match="`truth` must have columns named like the types"):
+        sd.robustness(*given, kind="noise", levels=[0.0], truth=named)

@@ -99,6 +99,7 @@ def robustness(
         spatial, reference, coordinates, cell_types, sections=sections, layer_st=layer_st, layer_sc=layer_sc,
         spatial_key=spatial_key, settings=chosen,
     )  # fmt: skip
+    _check_truth(truth, inputs)
     spots, cells = as_pair(inputs)
     values = chosen.as_dict() | {"exclude_types": ()}
 
@@ -155,6 +156,19 @@ def as_pair(inputs: Inputs) -> tuple[AnnData, AnnData]:
         var=var(inputs.reference.shape[1], inputs.reference_genes, "reference"),
     )  # fmt: skip
     return spots, cells
+
+
+def _check_truth(truth: pd.DataFrame | None, inputs: Inputs) -> None:
+    """A truth of other spots scores nothing: told before the work."""
+    for axis, names, what in ((0, inputs.spot_names, "rows"), (1, inputs.types, "columns")):
+        if truth is None or truth.axes[axis].map(str).isin(set(map(str, names))).any():
+            continue
+        unit, given = ("spots", "types")[axis], [str(name) for name in truth.axes[axis][:1]]
+        raise DataError(
+            f"`truth` must have {what} named like the {unit}; got none of {len(names)}. First names: "
+            f"{', '.join(map(repr, [*given, str(names[0])]))}. "
+            f"Set truth.{('index', 'columns')[axis]} to the names of the {unit}."
+        )
 
 
 def _check(kind: Any, levels: Any, repeats: Any, truth: Any, methods: Any, jobs: Any) -> list[float]:
