@@ -263,8 +263,8 @@ def test_threads_change_no_bit_of_the_expected_genes(n_jobs):
     known = fit(rng.random((n_types, 5)), np.ones((1, 5)))
     found = []
     for n in (1, n_jobs):
-        with hold_workers(n):
-            found.append(stage.expect_genes(known, counts, abundances))
+        with hold_workers(n) as workers:
+            found.append(stage.expect_genes(known, counts, abundances, workers))
     np.testing.assert_array_equal(found[1], found[0])
 
 

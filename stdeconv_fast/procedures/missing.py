@@ -120,27 +120,19 @@ def _lead(apply: Callable[[np.ndarray], np.ndarray], start: np.ndarray) -> np.nd
     if not norm > 0:
         return np.zeros_like(start)
     basis, diagonal, beside = [start / norm], [], []
-    for step in range(min(STEPS, len(start))):
+    for _ in range(min(STEPS, len(start))):
         fresh = apply(basis[-1])
         diagonal.append(float(fresh @ basis[-1]))
         so_far = np.array(basis)
-        for _ in range(2):  # whole orthogonalisation, twice
+        for _again in range(2):  # whole orthogonalisation, twice
             fresh = fresh - so_far.T @ (so_far @ fresh)
         rest = float(np.linalg.norm(fresh))
-        if step + 1 == min(STEPS, len(start)) or not rest > 1e-9 * max(map(abs, diagonal)):
-            break
-        values, vectors = np.linalg.eigh(_tridiagonal(diagonal, beside))
-        if rest * abs(vectors[-1, -1]) <= CONVERGED * abs(values[-1]):
+        values, vectors = np.linalg.eigh(np.diag(diagonal) + np.diag(beside, 1) + np.diag(beside, -1))
+        if not rest > 1e-9 * max(map(abs, diagonal)) or rest * abs(vectors[-1, -1]) <= CONVERGED * abs(values[-1]):
             break
         beside.append(rest)
         basis.append(fresh / rest)
-    n = len(diagonal)
-    vector = np.linalg.eigh(_tridiagonal(diagonal, beside[: n - 1]))[1][:, -1]
-    return vector @ np.array(basis[:n])
-
-
-def _tridiagonal(diagonal: list[float], beside: list[float]) -> np.ndarray:
-    return np.diag(diagonal) + np.diag(beside, 1) + np.diag(beside, -1)
+    return vectors[:, -1] @ np.array(basis[: len(diagonal)])
 
 
 def compare_with_like(misfits: np.ndarray, totals: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -54,7 +54,7 @@ def fit_platform(
         abundances = solve_types.start_evenly(problem) if cold else abundances
         solve_types.solve_alone(problem, abundances, alone, 0.0, workers, cold, BLOCK_TOLERANCE)
         solved = workers.fetch(abundances)
-        known = reference.follow_blocks(known, seen, reference.expect_genes(known, blocks, solved))
+        known = reference.follow_blocks(known, seen, reference.expect_genes(known, blocks, solved, workers))
     weights = blocks.totals.astype(np.float64) / blocks.totals.sum(dtype=np.float64)
     return reference.rescale(known, float(weights @ solved.sum(axis=1, dtype=np.float64)))
 

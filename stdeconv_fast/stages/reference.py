@@ -213,9 +213,12 @@ def rescale(reference: Reference, factor: float) -> Reference:
     )
 
 
-def expect_genes(reference: Reference, counts: Counts, abundances: np.ndarray) -> np.ndarray:
-    """Expected counts of each gene over all spots, sum_i n_i sum_k v_ik B_kg, (n_genes,) float64."""
-    return (counts.totals.astype(np.float64) @ abundances.astype(np.float64)) @ reference.profiles
+def expect_genes(reference: Reference, counts: Counts, abundances: np.ndarray, workers: Workers) -> np.ndarray:
+    """Expected counts of each gene over all spots, sum_i n_i sum_k v_ik B_kg, (n_genes,) float64.
+
+    The sum over spots is taken where their arrays are.
+    """
+    return workers.fetch(counts.totals.astype(np.float64) @ abundances.astype(np.float64)) @ reference.profiles
 
 
 def compare_genes(
@@ -234,8 +237,7 @@ def compare_genes(
     seen = workers.sums(
         kernels.sum_genes, counts.n_spots, (counts.indptr, counts.indices, counts.data, rows), (counts.n_genes,)
     )
-    # as in `expect_genes`, but the sum over spots is taken where they are
-    expected = workers.fetch(counts.totals.astype(np.float64) @ abundances.astype(np.float64)) @ reference.profiles
+    expected = expect_genes(reference, counts, abundances, workers)
     return seen, expected, (squares - 2 * seen + expected) / counts.n_spots
 
 
