@@ -224,7 +224,6 @@ def rewritten(path, content):
         lambda header, parts: parts.update({"Result.proportions.values.npy": pickle.dumps([1])}),
         lambda header, parts: parts.update({"Result.genes.values.ends.npy": parts["Result.graph.indptr.npy"]}),
     ],
-    ids=str,
 )
 def test_damaged_trees_are_refused(saved, change):
     rewrite(saved, change)
