@@ -196,9 +196,10 @@ def restart(options: argparse.Namespace) -> dict:
         def answer(out: str) -> np.ndarray:
             return ad.read_h5ad(f"{scratch}/{out}").obsm["stdeconv"].to_numpy()
 
-        started = time.perf_counter()
-        subprocess.run(command("whole.h5ad", "--work", f"{scratch}/undisturbed"), check=True, cwd=ROOT)
-        seconds = time.perf_counter() - started
+        for number in range(2):  # the first one may have to compile: no kill would fall into a later, shorter one
+            started = time.perf_counter()
+            subprocess.run(command("whole.h5ad", "--work", f"{scratch}/undisturbed-{number}"), check=True, cwd=ROOT)
+            seconds = time.perf_counter() - started
         expected, same, whole = answer("whole.h5ad"), 0, 0
         while kills < options.kills:
             out, work = f"out-{kills}.h5ad", f"{scratch}/work-{kills}"
