@@ -176,7 +176,8 @@ class Kernels:
         from stdeconv_fast.stages import graph
 
         keys = np.repeat(self.prepared.keys[: N_SPOTS // 2], 2)
-        graph.tell_apart(keys, self.pieces.take, self.prepared.gene_keys, self.workers)
+        places = self.prepared.inputs.coordinates[::-1]  # in no order that tells them apart
+        graph.tell_apart(keys, self.pieces.take, self.prepared.gene_keys, self.workers, places)
 
     def time_link_spots(self, cache):
         """Nearest neighbours, spatial factors, reverse edges and colours."""

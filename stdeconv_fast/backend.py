@@ -194,11 +194,12 @@ class Device(Workers):
             super().span(kernel, start, stop, before, after)
 
     def sums(
-        self, kernel: Callable[..., None], n: int, before: tuple, shape: tuple[int, ...], parts: int = 16
-    ) -> np.ndarray:
-        if self._here(before):
-            return self._twins.sums(kernel, n, before, shape).get()
-        return super().sums(kernel, n, before, shape, parts)
+        self, kernel: Callable[..., None], n: int, before: tuple, shape: tuple[int, ...], parts: int = 16,
+        after: tuple = (),
+    ) -> np.ndarray:  # fmt: skip
+        if self._here((*before, *after)):
+            return self._twins.sums(kernel, n, before, shape, after).get()
+        return super().sums(kernel, n, before, shape, parts, after)
 
     def place(self, parcel: Any) -> Any:
         """The same parcel, array or tuple with its arrays on the device; large arrays go up by blocks."""

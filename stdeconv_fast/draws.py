@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 
 GOLDEN = np.uint64(0x9E3779B97F4A7C15)
@@ -43,3 +45,20 @@ def keys_of(seed: int, *columns: np.ndarray) -> np.ndarray:
 def order_by_key(keys: np.ndarray) -> np.ndarray:
     """Rows in the order of their keys, (n,) int64; rows with equal keys keep their order."""
     return np.argsort(keys, kind="stable")
+
+
+def lowest_keys(keys: np.ndarray, most: int) -> np.ndarray:
+    """The first `most` rows of `order_by_key`, (at most `most`,) int64, ascending; they cost no sorting."""
+    if len(keys) <= most:
+        return np.arange(len(keys))
+    last = np.partition(keys, most - 1)[most - 1]
+    below = np.flatnonzero(keys < last)
+    return np.sort(np.concatenate([below, np.flatnonzero(keys == last)[: most - len(below)]]))
+
+
+def in_key_order(keys: np.ndarray, first: int = 1024) -> Iterator[int]:
+    """The rows of `order_by_key`, one after the other; all are sorted only where more than `first` are asked for."""
+    rows = lowest_keys(keys, first)
+    yield from rows[order_by_key(keys[rows])]
+    if len(rows) < len(keys):
+        yield from order_by_key(keys)[first:]

@@ -59,13 +59,16 @@ class Workers:
         kernel(*before, start, stop, *after)
 
     def sums(
-        self, kernel: Callable[..., None], n: int, before: tuple, shape: tuple[int, ...], parts: int = 16
-    ) -> np.ndarray:
-        """Sum what `kernel(*before, start, stop, sums_out)` adds up over n rows: float64, the same for any threads."""
+        self, kernel: Callable[..., None], n: int, before: tuple, shape: tuple[int, ...], parts: int = 16,
+        after: tuple = (),
+    ) -> np.ndarray:  # fmt: skip
+        """Sum what `kernel(*before, start, stop, *after, sums_out)` adds up over n rows: float64, the same for any
+        threads. The kernel writes into `after` what it has to say of each row."""
         size = max(LIGHT // 4, -(-n // parts))
         ranges = cut(n, size)
         sums = [np.zeros(shape) for _ in ranges]
-        self.each(kernel, [(*before, start, stop, out) for (start, stop), out in zip(ranges, sums, strict=True)])
+        jobs = [(*before, start, stop, *after, out) for (start, stop), out in zip(ranges, sums, strict=True)]
+        self.each(kernel, jobs)
         return np.sum(sums, axis=0) if sums else np.zeros(shape)
 
     def place(self, parcel: Any) -> Any:
@@ -75,6 +78,9 @@ class Workers:
     def fetch(self, parcel: Any) -> Any:
         """The parcel with its arrays on the host: as it is."""
         return parcel
+
+
+ALONE = Workers(1, None)  # the thread that calls
 
 
 class _OneBlasThread:

@@ -170,7 +170,7 @@ def run(
             coordinates, sections = inputs.coordinates[rows], inputs.sections[rows]
             gene_keys = reference.gene_keys(profiles, gene_totals, kept, settings.seed)
             keys = graph.spot_keys(coordinates, pieces.totals, settings.seed)
-            keys = graph.tell_apart(keys, pieces.take, gene_keys, workers)
+            keys = graph.tell_apart(keys, pieces.take, gene_keys, workers, coordinates)
             edges = take_edges(inputs.links, rows, coordinates)
             places = graph.link_spots(coordinates, sections, settings.k_neighbors, keys, workers, edges)
             linked = pieces.link(places)
@@ -237,9 +237,9 @@ def run(
                 }  # fmt: skip
                 cells = _refine(inputs, settings, profiles, known, gene_keys, fixed, workers)
                 abundances = refine_cells.sum_by_type(cells, len(inputs.types), dtype)
+        shares = aggregate.to_proportions(abundances, content, workers)
     if look is not None:
         look(known, abundances, rows)
-    shares = aggregate.to_proportions(abundances, content)
     unexplained = np.isnan(shares).any(axis=1)
     status[rows[unexplained]] = "no type explains the counts"
     near = abs(known.platform_log2_sd - reference.STRONG_PLATFORM) <= reference.BORDERLINE
@@ -271,7 +271,7 @@ def run(
     }  # fmt: skip
     return Result(
         proportions=by_spot(shares, types),
-        status=pd.Series(status.astype(str), index=names, name="status"),
+        status=pd.Series(status.tolist(), index=names, name="status"),
         cell_weights=None if cells is None else aggregate.lay_out_cells(
             cells.weights, cells.cell_types, rows, len(status), content
         ),

@@ -234,22 +234,28 @@ def _check(adata_st: Any, adata_sc: Any, call: dict[str, Any]) -> None:
 
 
 def _write(adata: AnnData, key: str, result: Result, call: dict[str, Any]) -> None:
+    from .stages.aggregate import dominant_types
+
     # without a name: h5ad files hold no table whose index is called as a column is
-    columns = _columns(result.proportions.columns)
-    shares = result.proportions.set_axis(adata.obs_names.rename(None), axis=0).set_axis(columns, axis=1)
-    known = result.proportions.notna().all(axis=1).to_numpy()
-    codes = np.full(len(shares), -1)
-    codes[known] = shares.to_numpy()[known].argmax(axis=1)
-    adata.obsm[key] = shares
+    columns, names = _columns(result.proportions.columns), adata.obs_names.rename(None)
+
+    def renamed(table: pd.DataFrame) -> pd.DataFrame:
+        """The same numbers, not copied, under the names of the object."""
+        table = table.copy(deep=False)
+        table.index, table.columns = names, columns
+        return table
+
+    codes = dominant_types(result.proportions.to_numpy())
+    adata.obsm[key] = renamed(result.proportions)
     adata.obs[key + "_dominant"] = pd.Categorical.from_codes(codes, categories=result.proportions.columns.astype(str))
-    adata.obs[key + "_status"] = pd.Categorical(result.status.to_numpy().astype(str))
+    adata.obs[key + "_status"] = pd.Categorical(result.status.to_numpy())
     adata.uns[key + "_params"] = _params(result, call)
     for slot in (adata.obsm, adata.uns):  # of an earlier run
         slot.pop(key + "_cells", None)
     for ending, table in (("_se", result.standard_errors), ("_q", result.q_values)):
         adata.obsm.pop(key + ending, None)
         if table is not None:
-            adata.obsm[key + ending] = table.set_axis(shares.index, axis=0).set_axis(columns, axis=1)
+            adata.obsm[key + ending] = renamed(table)
     for column, ending in FIT_COLUMNS.items():
         if result.fit is not None:
             adata.obs[key + ending] = result.fit[column].to_numpy()

@@ -53,11 +53,8 @@ class Case:
 
     def by_cpu(self) -> list[np.ndarray]:
         """What the CPU kernel writes."""
-        if self.shape is not None:
-            sums = np.zeros(self.shape)
-            self.kernel(*self.before, 0, self.n, sums)
-            return [sums]
         after = tuple(value.copy() if isinstance(value, np.ndarray) else value for value in self.after)
+        after += () if self.shape is None else (np.zeros(self.shape),)
         self.kernel(*self.before, 0, self.n, *after)
         return [value for value in after if isinstance(value, np.ndarray)]
 
@@ -282,11 +279,15 @@ def _fits(size, dtype):
     arrays = spot_arrays(tissue, dtype, narrow(dtype))
     plain = score_arrays(tissue, dtype, weighted=False)
     kept = (*arrays[:3], *plain[3:])
-    seen = tissue.counts.sum(axis=1) > 0
-    expected = naive_fits.measure_deviance(tissue, v.astype(float)) if seen.any() else np.zeros(n)
+    direction = np.random.default_rng(1).normal(size=size[1])
+    along = (direction, tissue.profiles @ direction, tissue.profiles @ direction**2)
+    expected = naive_fits.measure_fits(tissue, v.astype(float), direction)
+    named = zip(("measure_deviance", "score_misfit", "sum_excess"), expected, strict=True)
+    before, spare = (*kept[:5], tissue.profiles.sum(axis=1), *along), np.full(n, float(GUARD))
     yield Case(
-        fits.measure_deviance, n, (*kept, v), (np.full(n, float(GUARD)),), {0: ("measure_deviance", expected)}
-    )
+        fits.measure_fits, n, (*before, v), (spare, spare.copy()), dict(enumerate(named)),
+        (2, size[1]),
+    )  # fmt: skip
     weighted = score_arrays(tissue, dtype)
     quarter = weighted[3] * dtype(0.25)
     expected = naive_fits.score_spots(tissue, 0.25 * tissue.counts.sum(axis=1), v.astype(float))
@@ -295,13 +296,6 @@ def _fits(size, dtype):
     yield Case(
         fits.sum_excess, n, (*kept[:5], v), (), {0: ("sum_excess", naive_fits.sum_excess(tissue, v.astype(float)))},
         (size[1],),
-    )  # fmt: skip
-    direction = np.random.default_rng(1).normal(size=size[1])
-    along = (tissue.profiles @ direction, tissue.profiles @ direction**2, tissue.profiles.sum(axis=1))
-    misfit = naive_fits.score_misfit(tissue, v.astype(float), direction)
-    yield Case(
-        fits.score_misfit, n, (*arrays[:3], arrays[4], direction, *along, v), (np.full(n, float(GUARD)),),
-        {0: ("score_misfit", misfit)},
     )  # fmt: skip
     contents = np.linspace(0.4, 1.6, n_types).astype(dtype)
     degrees, some = graph_arrays(tissue.attention, dtype)[3], few_above(tissue, dtype)
@@ -321,7 +315,7 @@ def _fits(size, dtype):
     if n > 2:  # a seen gene that is not expected
         none = np.zeros_like(v)
         yield Case(fits.score_spots, n, (*held, none), (np.full(n, float(GUARD)),), {})
-        yield Case(fits.measure_deviance, n, (*kept, none), (np.full(n, float(GUARD)),), {})
+        yield Case(fits.measure_fits, n, (*before, none), (spare, spare.copy()), {}, (2, size[1]))
 
 
 def few_above(tissue, dtype):

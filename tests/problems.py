@@ -76,7 +76,7 @@ def spot_arrays(tissue: Tissue, dtype, narrow: bool = False) -> tuple[np.ndarray
 
 
 def score_arrays(tissue: Tissue, dtype, weighted: bool = True) -> tuple[np.ndarray, ...]:
-    """(indptr, indices, data, totals, profiles_t, profile_sums) of `score_spots` and `measure_deviance`."""
+    """(indptr, indices, data, totals, profiles_t, profile_sums) of `score_spots`."""
     weights = tissue.gene_weights if weighted else np.ones_like(tissue.gene_weights)
     return (
         *csr_arrays(tissue.counts * weights, dtype), tissue.counts.sum(axis=1).astype(dtype),

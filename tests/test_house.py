@@ -52,7 +52,8 @@ FLOORS = {
         *(
             f"kernels.cpu.{name}"
             for name in (
-                "attention", "cells", "counts", "fits", "laplacian", "least_squares", "neighbours", "presence", "spots",
+                "attention", "cells", "counts", "fits", "laplacian", "least_squares", "neighbours", "presence",
+                "shares", "spots",
             )
         ),
     ),

@@ -298,3 +298,25 @@ def test_row_keys_follow_content(size, dtype):
     kernels.key_rows(*csr_arrays(counts[:, order], dtype), gene_keys[order], 0, len(counts), again)
     np.testing.assert_array_equal(again, found)
     assert len(set(found)) == len(np.unique(counts, axis=0))
+
+
+@pytest.mark.parametrize("dtype", [np.int32, np.int64, np.uint16])
+@pytest.mark.parametrize("fault", ["none", "order", "twice", "below", "beyond", "both"])
+def test_rows_that_are_out_of_order_or_point_outside(fault, dtype):
+    dense = make_tissue(*SIZES["130 spots"]).counts
+    indptr, indices, _ = csr_arrays(dense, np.float32)
+    indices = indices.astype(dtype)
+    rows = np.flatnonzero(np.diff(indptr) > 3)[[2, 5, 40]]
+    for first in indptr[rows]:
+        if fault in ("order", "both"):
+            indices[first : first + 2] = indices[first : first + 2][::-1]
+        if fault == "twice":
+            indices[first + 2] = indices[first + 1]
+        if fault == "below" and np.iinfo(dtype).min < 0:
+            indices[first] = -1
+    if fault in ("beyond", "both"):
+        indices[indptr[rows[0] + 1] - 1] = dense.shape[1]
+        indices[indptr[rows[1]] + 1] = dense.shape[1] + 5
+    n = len(dense)
+    parts = [kernels.count_disorder(indptr, indices, dense.shape[1], *part) for part in ((0, 70), (70, n))]
+    assert tuple(np.sum(parts, axis=0)) == naive.count_disorder(indptr, indices, dense.shape[1])

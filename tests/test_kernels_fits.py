@@ -45,10 +45,25 @@ def errors_of(tissue, v, contents, lambda_spatial, lambda_ridge, dtype, narrow=F
     return errors
 
 
+def direction_of(tissue):
+    """A direction over genes, and what the types add along it."""
+    direction = np.random.default_rng(1).normal(size=tissue.counts.shape[1])
+    return direction, tissue.profiles @ direction, tissue.profiles @ direction**2
+
+
+def fits_of(tissue, v, dtype, parts=1):
+    """Deviances, misfits and sums over genes, from ranges of spots one after the other."""
+    arrays, n = score_arrays(tissue, dtype, weighted=False)[:5], len(v)
+    deviances, misfits, sums = np.full(n, -7.0), np.full(n, -7.0), np.zeros((2, tissue.counts.shape[1]))
+    before = (*arrays, tissue.profiles.sum(axis=1), *direction_of(tissue), v)
+    for part in np.array_split(np.arange(n), parts):
+        if len(part):
+            kernels.measure_fits(*before, part[0], part[-1] + 1, deviances, misfits, sums)
+    return deviances, misfits, sums
+
+
 def deviances_of(tissue, v, dtype):
-    deviances = np.full(len(v), -7.0)
-    kernels.measure_deviance(*score_arrays(tissue, dtype, weighted=False), v, 0, len(v), deviances)
-    return deviances
+    return fits_of(tissue, v, dtype)[0]
 
 
 @DTYPE
@@ -79,12 +94,18 @@ def test_counts_of_two_bytes(size, dtype):
     check("measure_errors", errors, naive.measure_errors(bare, exact, contents, bare.attention, 20.0, 1.0), dtype)
     indptr, indices, data, _, totals, profiles_t, sums = spot_arrays(bare, dtype, narrow=True)
     arrays = (indptr, indices, data, totals, profiles_t)
-    deviances, scores, excess = np.zeros(n), np.zeros(n), np.zeros(bare.counts.shape[1])
-    kernels.measure_deviance(*arrays, sums, v, 0, n, deviances)
+    deviances, misfits, scores, excess = np.zeros(n), np.zeros(n), np.zeros(n), np.zeros(bare.counts.shape[1])
+    by_gene, direction = np.zeros((2, bare.counts.shape[1])), direction_of(bare)
+    kernels.measure_fits(
+        *arrays, bare.profiles.sum(axis=1), *direction, v, 0, n, deviances, misfits, by_gene
+    )
     kernels.score_spots(*arrays, sums, v, 0, n, scores)
     kernels.sum_excess(*arrays, v, 0, n, excess)
     seen = bare.counts.sum(axis=1) > 0
-    check("measure_deviance", deviances[seen], naive.measure_deviance(bare, exact)[seen], dtype)
+    expected = naive.measure_fits(bare, exact, direction[0])
+    check("measure_deviance", deviances[seen], expected[0][seen], dtype)
+    check("score_misfit", misfits[seen], expected[1][seen], dtype)
+    check("sum_excess", by_gene, expected[2], dtype)
     check("score_spots", scores, naive.score_spots(bare, bare.counts.sum(axis=1), exact), dtype)
     check("sum_excess", excess, naive.sum_excess(bare, exact), dtype)
 
@@ -175,18 +196,16 @@ def test_errors_of_weighted_genes_are_what_repeated_draws_scatter():
 
 @DTYPE
 @SIZE
-def test_misfit_along_a_direction(size, dtype):
+def test_fits(size, dtype):
     tissue = make_tissue(*SIZES[size])
-    n, n_genes = tissue.counts.shape
-    v, direction = (0.9 * tissue.truth + 0.1).astype(dtype), np.random.default_rng(1).normal(size=n_genes)
-    arrays = (*csr_arrays(tissue.counts, dtype), tissue.counts.sum(axis=1).astype(dtype))
-    along = (tissue.profiles @ direction, tissue.profiles @ direction**2, tissue.profiles.sum(axis=1))
-    scores = np.full(n, -7.0)
-    kernels.score_misfit(*arrays, direction, *along, v, 0, n, scores)
-    expected = naive.score_misfit(tissue, v.astype(float), direction)
+    v = (0.9 * tissue.truth + 0.1).astype(dtype)
+    deviances, misfits, sums = fits_of(tissue, v, dtype, parts=2)
+    expected = naive.measure_fits(tissue, v.astype(float), direction_of(tissue)[0])
     seen = tissue.counts.sum(axis=1) > 0
-    assert np.isnan(scores[~seen]).all()
-    check("score_misfit", scores[seen], expected[seen], dtype)
+    assert np.isnan(deviances[~seen]).all() and np.isnan(misfits[~seen]).all() and (deviances[seen] > 0).all()
+    check("measure_deviance", deviances[seen], expected[0][seen], dtype)
+    check("score_misfit", misfits[seen], expected[1][seen], dtype)
+    check("sum_excess", sums, expected[2], dtype)
 
 
 @DTYPE
@@ -199,18 +218,6 @@ def test_order_of_types_and_scale_of_contents_do_not_matter(dtype):
     turned = Tissue(tissue.counts, tissue.profiles[order], tissue.gene_weights, tissue.truth, tissue.attention)
     there = errors_of(turned, np.ascontiguousarray(v[:, order]), contents[order], 20.0, 1.0, dtype)
     check("measure_errors", np.nan_to_num(there), np.nan_to_num(errors[:, order]), dtype)
-
-
-@DTYPE
-@SIZE
-def test_deviance(size, dtype):
-    tissue = make_tissue(*SIZES[size])
-    v = (0.9 * tissue.truth + 0.1).astype(dtype)
-    deviances = deviances_of(tissue, v, dtype)
-    expected = naive.measure_deviance(tissue, v.astype(float))
-    seen = tissue.counts.sum(axis=1) > 0
-    assert np.isnan(deviances[~seen]).all() and np.isnan(expected[~seen]).all() and (deviances[seen] > 0).all()
-    check("measure_deviance", deviances[seen], expected[seen], dtype)
 
 
 @DTYPE
@@ -228,6 +235,29 @@ def test_deviance_of_many_genes_with_one_count(dtype):
 
 
 @DTYPE
+def test_fits_of_counts_that_are_large_broken_or_zero(dtype):
+    """Beside the small whole counts: large ones, broken ones, stored zeros, and genes that are hardly expected."""
+    rng = np.random.default_rng(0)
+    profiles = np.exp(rng.uniform(-9, -3, (2, 300)))
+    counts = rng.integers(1, 9, (4, 300)).astype(float)
+    counts[1] += 0.5
+    counts[2] *= 1000
+    v = np.array([[0.3, 0.7], [0.5, 0.2], [0.9, 0], [1e-30, 1e-31]], dtype)
+    tissue = Tissue(counts, profiles, np.ones(300), np.zeros((4, 2)), np.zeros((4, 4)))
+    deviances, _, sums = fits_of(tissue, v, dtype)
+    expected = naive.measure_fits(tissue, v.astype(float), direction_of(tissue)[0])
+    np.testing.assert_allclose(deviances, expected[0], rtol=1e-5 if dtype is np.float32 else 1e-13)
+    np.testing.assert_allclose(sums, expected[2], rtol=1e-5 if dtype is np.float32 else 1e-12)
+    indptr, indices, data, totals, profiles_t, _ = score_arrays(tissue, dtype, weighted=False)
+    none = np.zeros(3), np.zeros(3), np.zeros((2, 300))
+    zeros = np.array([0, 3, 3, 3]), np.arange(3, dtype=np.int32), np.zeros(3, dtype), totals[:3]
+    kernels.measure_fits(
+        *zeros, profiles_t, profiles.sum(axis=1), *direction_of(tissue), np.zeros((3, 2), dtype), 0, 3, *none
+    )
+    assert np.isfinite(none[0]).all() and (none[2] == 0).all()  # a stored zero tells nothing
+
+
+@DTYPE
 def test_deviance_where_counts_are_as_expected_or_not_at_all(dtype):
     profiles = np.array([[0.75, 0.25, 0.0], [0.0, 0.5, 0.5]])
     counts = np.array([[75.0, 25.0, 0.0], [3.0, 1.0, 0.0], [3.0, 1.0, 1.0], [0.0, 0.0, 0.0]])
@@ -239,17 +269,22 @@ def test_deviance_where_counts_are_as_expected_or_not_at_all(dtype):
 
 def test_only_the_spots_of_the_range_are_written():
     tissue = make_tissue(*SIZES["130 spots"])
-    indptr, indices, data, totals, profiles_t, sums = score_arrays(tissue, np.float64, weighted=False)
+    indptr, indices, data, totals, profiles_t, _ = score_arrays(tissue, np.float64, weighted=False)
     degrees = graph_arrays(tissue.attention, np.float64)[3]
     v = tissue.truth + 0.1
     outside = np.delete(np.arange(130), np.arange(20, 37))
-    errors, deviances = np.full(v.shape, -7.0), np.full(130, -7.0)
+    errors, deviances, misfits = np.full(v.shape, -7.0), np.full(130, -7.0), np.full(130, -7.0)
+    sums = np.zeros((2, tissue.counts.shape[1]))
     kernels.measure_errors(
         indptr, indices, data, tissue.gene_weights, tissue.gene_weights, profiles_t, degrees, np.ones(6), v, 20, 37,
         20.0, 1.0, errors,
     )  # fmt: skip
-    kernels.measure_deviance(indptr, indices, data, totals, profiles_t, sums, v, 20, 37, deviances)
-    assert (errors[outside] == -7).all() and (deviances[outside] == -7).all()
+    kernels.measure_fits(
+        indptr, indices, data, totals, profiles_t, tissue.profiles.sum(axis=1), *direction_of(tissue), v, 20, 37,
+        deviances, misfits, sums,
+    )  # fmt: skip
+    assert (errors[outside] == -7).all() and (deviances[outside] == -7).all() and (misfits[outside] == -7).all()
+    np.testing.assert_allclose(sums[1], tissue.counts[20:37].sum(axis=0))
     assert (errors[20:37] > 0).all() and (deviances[20:37] > 0).all()
 
 

@@ -148,6 +148,53 @@ def test_a_range_of_points_writes_its_own_chunk():
     assert near(points, 100.0, 6, 24, 20, 20) == []
 
 
+@pytest.mark.parametrize("name", PLACES)
+def test_who_comes_in_order_is_at_a_place_of_their_own(name):
+    points = PLACES[name]
+    by_row, by_column = (points[np.lexsort(points.T[::step])] for step in (1, -1))
+    for each in (points, by_row, by_column, points[::-1].copy(), by_row[:1], by_row[:0]):
+        assert kernels.tell_in_order(each) == naive.tell_in_order(each)
+    apart = len(np.unique(points, axis=0)) == len(points)
+    assert kernels.tell_in_order(by_row) == kernels.tell_in_order(by_column) == apart
+    in_space = np.column_stack([by_row, np.zeros(len(points))])
+    assert kernels.tell_in_order(in_space) == naive.tell_in_order(in_space) == apart
+
+
+@pytest.mark.parametrize("name", PLACES)
+@pytest.mark.parametrize("side", [0.7, 40.0])
+def test_points_bin_by_bin(name, side):
+    points = PLACES[name] if len(PLACES[name]) < 250 or name != "outliers" else PLACES[name][:200]
+    if np.ptp(points, axis=0).prod() / side**2 > 1e6:
+        side = np.ptp(points) / 100
+    grid = bins_of(points, side)[2:]
+    starts, members = np.full(grid[0] * grid[1] + 1, GUARD), np.full(len(points), GUARD)
+    kernels.sort_into_bins(points, *grid, starts, members)
+    expected = naive.sort_into_bins(points, *grid)
+    np.testing.assert_array_equal(starts, expected[0])
+    np.testing.assert_array_equal(members, expected[1])
+
+
+def test_what_is_near_is_laid_end_to_end():
+    rng = np.random.default_rng(5)
+    lengths, near, along = rng.integers(-1, 5, 40), rng.integers(0, 99, (40, 4)).astype(np.int32), rng.random((40, 4))
+    ends = np.concatenate([[0], np.cumsum(np.maximum(lengths, 0))])
+    packed, distances = np.full(ends[-1], GUARD, np.int32), np.full(ends[-1], -7.0)
+    kernels.pack_near(lengths, near, along, ends, packed, distances)
+    expected = naive.pack_near(lengths, near, along)
+    np.testing.assert_array_equal(packed, expected[0])
+    np.testing.assert_array_equal(distances, expected[1])
+
+
+@pytest.mark.parametrize("n_axes", [2, 3])
+def test_colours_by_place(n_axes):
+    points = np.random.default_rng(n_axes).integers(-20, 20, (130, n_axes)) * 2.5 + 0.3
+    colours = np.full(130, GUARD, np.int32)
+    for start, stop in ((0, 65), (65, 120)):
+        kernels.colour_places(points, points.min(axis=0), 2.5, start, stop, colours)
+    np.testing.assert_array_equal(colours[:120], naive.colour_places(points, points.min(axis=0), 2.5)[:120])
+    assert (colours[120:] == GUARD).all() and set(colours[:120]) == set(range(2**n_axes))
+
+
 # the symmetric pattern
 
 
@@ -211,6 +258,20 @@ def test_neighbours_in_the_order_of_their_keys(size, ties):
     found, lengths = indices.copy(), along.copy()
     for start, stop in ((0, n // 2), (n // 2, n)):
         kernels.order_rows(indptr, keys, start, stop, found, lengths)
+    np.testing.assert_array_equal(found, indices[order])
+    np.testing.assert_array_equal(lengths, along[order])
+
+
+def test_many_neighbours_in_the_order_of_their_keys():
+    """On both sides of the number up to which they are sorted by counting."""
+    n = kernels.RANKED + 3
+    rng = np.random.default_rng(7)
+    indptr = np.cumsum([0, *range(n)])
+    indices = np.concatenate([rng.permutation(n)[:length] for length in range(n)]).astype(np.int32)
+    along, keys = rng.random(len(indices)), rng.integers(0, 40, n, dtype=np.uint64)
+    order = naive.order_rows(indptr, indices, keys)
+    found, lengths = indices.copy(), along.copy()
+    kernels.order_rows(indptr, keys, 0, n, found, lengths)
     np.testing.assert_array_equal(found, indices[order])
     np.testing.assert_array_equal(lengths, along[order])
 

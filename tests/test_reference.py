@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from scipy import sparse
 
+from stdeconv_fast.draws import in_key_order, lowest_keys, order_by_key
 from stdeconv_fast.parallel import hold_workers
 from stdeconv_fast.procedures import passes
 from stdeconv_fast.procedures.pieces import Whole
@@ -370,6 +371,15 @@ def test_proportions_are_shares_of_cells_or_of_mrna():
     content = np.array([1.5, 0.5])
     np.testing.assert_allclose(aggregate.to_proportions(v, content), [[0.25, 0.75], [1, 0], [np.nan] * 2])
     assert aggregate.to_proportions(v, content).dtype == np.float64
+
+
+@pytest.mark.parametrize("n", [0, 5, 3000])
+def test_lowest_keys_are_the_first_in_order(n):
+    keys = np.random.default_rng(n).integers(0, 200, n).astype(np.uint64)  # with ties: in the order of the rows
+    order = order_by_key(keys)
+    for most in (1, 3, 1024, 2999):
+        np.testing.assert_array_equal(lowest_keys(keys, most), np.sort(order[:most]))
+    np.testing.assert_array_equal(np.array(list(in_key_order(keys)), dtype=int), order)
 
 
 def test_rows_go_back_to_their_places():

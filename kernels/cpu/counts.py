@@ -115,6 +115,40 @@ def count_zeros(data):
 
 
 @kernel()
+def count_disorder(indptr, indices, n_columns, start, stop):
+    """How many rows have entries that are out of order or twice there, and how many of these point outside.
+
+    Parameters
+    ----------
+    indptr, indices : (n_rows + 1,), (nnz,)
+        Rows that lie within `indices`.
+    n_columns : int
+    start, stop : int
+        Range of rows.
+
+    Returns
+    -------
+    (int, int)
+        Rows whose columns do not ascend; rows with a column below 0 or not below `n_columns`.
+    """
+    n_mixed, n_outside = 0, 0
+    for i in range(start, stop):
+        first, last = np.uint64(indptr[i]), np.uint64(indptr[i + 1])
+        if first == last:
+            continue
+        falls = 0
+        for e in range(first + np.uint64(1), last):
+            falls += indices[e] <= indices[e - np.uint64(1)]
+        lowest, highest = np.int64(indices[first]), np.int64(indices[last - np.uint64(1)])
+        if falls > 0:
+            n_mixed += 1
+            for e in range(first, last):
+                lowest, highest = min(lowest, np.int64(indices[e])), max(highest, np.int64(indices[e]))
+        n_outside += (lowest < 0) | (highest >= n_columns)
+    return n_mixed, n_outside
+
+
+@kernel()
 def _look_closely(data, facts, largest_out):
     """Find the first values that are no counts, and the largest that is one; see `sum_block`."""
     for e in range(data.shape[0]):
@@ -170,7 +204,7 @@ def sum_block(
         total = 0.0
         length = 0
         if usable[i] and facts[0] == 0:
-            for e in range(indptr[i], indptr[i + 1]):
+            for e in range(np.uint64(indptr[i]), np.uint64(indptr[i + 1])):  # see `gather_block`
                 gene = np.uint32(indices[e])
                 value = float(data[e])
                 share = value * kept[gene]
@@ -197,16 +231,16 @@ def gather_block(indptr, indices, data, usable, gene_map, kept_indices_out, kept
     kept_indices_out : (n_kept,) uint16 or int32
     kept_data_out : (n_kept,) uint16 or float64
     """
-    at = 0
-    room = kept_indices_out.shape[0]
+    at = np.uint64(0)  # places without a sign: numba would look at each whether it is counted from the end
+    room = np.uint64(kept_indices_out.shape[0])
     for i in range(indptr.shape[0] - 1):
         if usable[i]:
-            for e in range(indptr[i], indptr[i + 1]):
+            for e in range(np.uint64(indptr[i]), np.uint64(indptr[i + 1])):
                 gene = gene_map[np.uint32(indices[e])]
                 if at < room:  # written always, kept or not: whether a gene is kept cannot be foretold
                     kept_indices_out[at] = gene
                     kept_data_out[at] = data[e]
-                at += (gene >= 0) & (data[e] > 0)
+                at += np.uint64((gene >= 0) & (data[e] > 0))
 
 
 @kernel()

@@ -9,6 +9,7 @@ from ..compile import kernel
 FAST = {"reassoc", "contract", "nsz"}
 LANES = 64  # the non-zeros of a spot are padded to a multiple, so that no vector loop ends in single steps
 LARGE, SMALL = 1e100, 1e-100  # outside of these a running product is turned into its logarithm
+HUGE, TINY = 1e50, 1e-50  # outside of these a factor is not put into it
 SINGULAR = 1e-12  # a pivot below this part of its diagonal tells that the counts leave some mixture open
 
 
@@ -190,12 +191,33 @@ def measure_errors(
             errors_out[i, types[k]] = math.sqrt(max(square, 0.0)) / pivot * scale[k]
 
 
-@kernel(fastmath=FAST)
-def measure_deviance(indptr, indices, data, totals, profiles_t, profile_sums, abundances, start, stop, deviances_out):
-    """Poisson deviance per count of each spot; overwrites `deviances_out`.
+@kernel(fastmath=FAST, inline="always")
+def _expect_genes(genes, profiles_t, v, means_out):
+    """Overwrite means_out by B'v of some genes, four at a time; up to three places beyond them are written, too."""
+    last = genes.shape[0] - 1
+    for t in range(0, genes.shape[0], 4):
+        a, b, c, d = genes[t], genes[min(t + 1, last)], genes[min(t + 2, last)], genes[min(t + 3, last)]
+        zero = profiles_t.dtype.type(0)
+        mean_a, mean_b, mean_c, mean_d = zero, zero, zero, zero
+        for k in range(profiles_t.shape[1]):
+            mean_a += profiles_t[a, k] * v[k]
+            mean_b += profiles_t[b, k] * v[k]
+            mean_c += profiles_t[c, k] * v[k]
+            mean_d += profiles_t[d, k] * v[k]
+        means_out[t], means_out[t + 1], means_out[t + 2], means_out[t + 3] = mean_a, mean_b, mean_c, mean_d
 
-    2 sum_g (y_g ln(y_g / m_g) - (y_g - m_g)) / n_i with m = n_i B'v; genes without counts enter through
-    sum_g m_g = n_i sum_k v_k S_k. The sums are float64.
+
+@kernel(fastmath=FAST)
+def measure_fits(
+    indptr, indices, data, totals, profiles_t, profile_sums, direction, means, variances, abundances, start, stop,
+    deviances_out, misfits_out, sums_out,
+):  # fmt: skip
+    """Compare the counts with what is expected, by spot and by gene; overwrites the first two outputs, adds to sums.
+
+    Deviance: 2 sum_g (y_g ln(y_g / m_g) - (y_g - m_g)) / n_i with m = n_i B'v; genes without counts enter through
+    sum_g m_g = n_i sum_k v_k S_k. Misfit: (sum_g a_g y_g - n_i e_i) / sqrt(n_i q_i) with e_i = sum_k v_k M_k /
+    sum_k v_k S_k what a count of the spot is expected to add along a direction over genes, and q_i the same with Q_k:
+    its variance under Poisson counts. The sums are float64.
 
     Parameters
     ----------
@@ -205,44 +227,77 @@ def measure_deviance(indptr, indices, data, totals, profiles_t, profile_sums, ab
         n_i, counts of each spot over the kept genes.
     profiles_t : (n_genes, n_types) float
         B, transposed.
-    profile_sums : (n_types,) float
+    profile_sums : (n_types,) float64
         S_k: sum of B over genes, without gene weights.
+    direction : (n_genes,) float64
+        a.
+    means, variances : (n_types,) float64
+        M_k and Q_k: sums of a_g and a_g^2 times what v_k = 1 expects of gene g.
     abundances : (n_spots, n_types) float
     start, stop : int
         Range of spots.
     deviances_out : (n_spots,) float64
-        inf where a seen gene is not expected, NaN without counts.
+        Per count; inf where a seen gene is not expected, NaN without counts.
+    misfits_out : (n_spots,) float64
+        In standard deviations; NaN without counts or abundance.
+    sums_out : (2, n_genes) float64
+        Sums over the spots of y^2 / m, where the gene is expected, and of y.
     """
     n_types = profiles_t.shape[1]
+    longest = 0
     for i in range(start, stop):
+        longest = max(longest, indptr[i + 1] - indptr[i])
+    expected = np.empty(longest + 3, profiles_t.dtype)
+    ratios = np.empty(longest)
+    powers = np.empty(longest)
+    for i in range(start, stop):
+        first, length = indptr[i], indptr[i + 1] - indptr[i]
         n = float(totals[i])
-        if not n > 0:
-            deviances_out[i] = np.nan
-            continue
         v = abundances[i]
-        expected = 0.0
-        for k in range(n_types):
-            expected += float(v[k]) * profile_sums[k]
-        logs = 0.0
+        _expect_genes(indices[first : first + length], profiles_t, v, expected)
         seen = 0.0
-        product = 1.0  # of what is expected of the genes with one count: one logarithm for many of them
-        for e in range(indptr[i], indptr[i + 1]):
-            y = float(data[e])
-            if y <= 0:
-                continue
+        for t in range(length):  # (y / m)^y of the usual counts, without a branch
+            y = float(data[first + t])
+            ratio = y / (n * float(expected[t]))
+            square = ratio * ratio
+            power = square * square if y == 4 else 0.0
+            power = square * ratio if y == 3 else power
+            power = square if y == 2 else power
+            power = ratio if y == 1 else power
+            ratios[t] = ratio
+            powers[t] = power if (power > TINY) & (power < HUGE) else 0.0
             seen += y
-            mean = n * _dot(profiles_t[indices[e]], v)
-            if not mean > 0:
-                logs = np.inf
-            elif y == 1:
-                product *= mean
+        logs, along = 0.0, 0.0
+        product = 1.0  # one logarithm for the powers of many genes
+        for t in range(length):
+            gene = indices[first + t]
+            y = float(data[first + t])
+            ratio = ratios[t]
+            if powers[t] > 0:
+                product *= powers[t]
                 if product > LARGE or product < SMALL:
-                    logs -= math.log(product)
+                    logs += math.log(product)
                     product = 1.0
+            elif not y > 0:
+                ratio = 0.0
+            elif ratio < np.inf:
+                logs += y * math.log(ratio)
             else:
-                logs += y * math.log(y / mean)
-        logs -= math.log(product)
-        deviances_out[i] = 2 * ((logs - seen) / n + expected)
+                logs = np.inf
+                ratio = 0.0
+            along += direction[gene] * y
+            sums_out[0, gene] += y * ratio
+            sums_out[1, gene] += y
+        logs += math.log(product)
+        whole, mean, variance = 0.0, 0.0, 0.0
+        for k in range(n_types):
+            whole += v[k] * profile_sums[k]
+            mean += v[k] * means[k]
+            variance += v[k] * variances[k]
+        deviances_out[i] = 2 * ((logs - seen) / n + whole) if n > 0 else np.nan
+        misfits_out[i] = np.nan
+        if n > 0 and whole > 0 and variance > 0:
+            misfits_out[i] = (along - n * mean / whole) / math.sqrt(n * variance / whole)
 
 
 @kernel(fastmath=FAST)
@@ -290,43 +345,3 @@ def sum_excess(indptr, indices, data, totals, profiles_t, abundances, start, sto
             mean = _dot(profiles_t[gene], abundances[i]) * totals[i]
             if mean > 0:
                 sums_out[gene] += float(data[e]) * data[e] / mean
-
-
-@kernel(fastmath=FAST)
-def score_misfit(
-    indptr, indices, data, totals, direction, means, variances, profile_sums, abundances, start, stop, scores_out
-):  # fmt: skip
-    """Excess of each spot's counts along a direction over genes, in standard deviations; overwrites `scores_out`.
-
-    (sum_g a_g y_g - n_i m_i) / sqrt(n_i q_i) with m_i = sum_k v_k M_k / sum_k v_k S_k what a count of the spot is
-    expected to add and q_i the same with Q_k: its variance under Poisson counts. The sums are float64.
-
-    Parameters
-    ----------
-    indptr, indices, data, totals
-        As in `measure_deviance`.
-    direction : (n_genes,) float64
-        a.
-    means, variances : (n_types,) float64
-        M_k and Q_k: sums of a_g and a_g^2 times what v_k = 1 expects of gene g.
-    profile_sums : (n_types,) float64
-        S_k: what v_k = 1 expects over all genes.
-    abundances : (n_spots, n_types) float
-    start, stop : int
-        Range of spots.
-    scores_out : (n_spots,) float64
-        NaN without counts or abundance.
-    """
-    for i in range(start, stop):
-        expected, variance, whole = 0.0, 0.0, 0.0
-        for k in range(means.shape[0]):
-            expected += abundances[i, k] * means[k]
-            variance += abundances[i, k] * variances[k]
-            whole += abundances[i, k] * profile_sums[k]
-        seen = 0.0
-        for e in range(indptr[i], indptr[i + 1]):
-            seen += direction[indices[e]] * data[e]
-        n = float(totals[i])
-        scores_out[i] = np.nan
-        if n > 0 and whole > 0 and variance > 0:
-            scores_out[i] = (seen - n * expected / whole) / math.sqrt(n * variance / whole)

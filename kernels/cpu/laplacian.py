@@ -24,9 +24,10 @@ def link_reverse(indptr, indices, start, stop, reverse_out):
     """
     for i in range(start, stop):
         for e in range(indptr[i], indptr[i + 1]):
-            back = indptr[indices[e]]
-            while indices[back] != i:
-                back += 1
+            j = indices[e]
+            back = indptr[j]
+            for b in range(np.uint64(indptr[j]), np.uint64(indptr[j + 1])):  # to the end: its place cannot be foretold
+                back = np.int64(b) if indices[b] == i else back
             reverse_out[e] = back
 
 
@@ -73,11 +74,15 @@ def place_edges(indptr, distances, scales, start, stop, place_out):
     """
     for i in range(start, stop):
         total = 0.0
+        known, factor = -1.0, 0.0  # the last distance and its factor: on a grid there are few
         for e in range(indptr[i], indptr[i + 1]):
             if distances[e] < math.inf:
-                ratio = distances[e] / scales[i]
-                place_out[e] = math.exp(-0.5 * ratio * ratio)
-                total += place_out[e]
+                if distances[e] != known:
+                    known = distances[e]
+                    ratio = known / scales[i]
+                    factor = math.exp(-0.5 * ratio * ratio)
+                place_out[e] = factor
+                total += factor
             else:
                 place_out[e] = 0.0
         if total > 0.0:

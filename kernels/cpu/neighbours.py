@@ -6,6 +6,84 @@ import numpy as np
 
 from ..compile import kernel
 
+RANKED = 64  # neighbours of a spot, at most, that are sorted by counting
+
+
+@kernel()
+def tell_in_order(points):
+    """Whether the points come row by row or column by column: then no two of them are at one place.
+
+    Parameters
+    ----------
+    points : (n_points, n_axes) float64
+
+    Returns
+    -------
+    bool
+        Whether each point is beyond the one before it on the first axis (or else the last one) on which they differ.
+    """
+    first, last = True, True
+    n_axes = points.shape[1]
+    for i in range(1, points.shape[0]):
+        forward, backward = 0, 0
+        for a in range(n_axes):
+            here, there = points[i, a], points[i - 1, a]
+            step = 1 if here > there else 0 if here == there else -1
+            forward = step if forward == 0 else forward
+            backward = step if step != 0 else backward
+        first &= forward > 0
+        last &= backward > 0
+    return first or last
+
+
+@kernel()
+def sort_into_bins(points, n_across, n_down, left, bottom, side, starts_out, members_out):
+    """List the points bin by bin; overwrites both outputs.
+
+    Parameters
+    ----------
+    points, n_across, n_down, left, bottom, side
+        As in `find_near`.
+    starts_out : (n_across * n_down + 1,) int64
+        First of the members of each bin.
+    members_out : (n_points,) int64
+        Ascending within each bin.
+    """
+    starts_out[:] = 0
+    for i in range(points.shape[0]):
+        column = min(int((points[i, 0] - left) / side), n_across - 1)
+        row = min(int((points[i, 1] - bottom) / side), n_down - 1)
+        starts_out[row * n_across + column + 1] += 1
+    for cell in range(n_across * n_down):
+        starts_out[cell + 1] += starts_out[cell]
+    for i in range(points.shape[0]):  # each start moves to the end of its bin, and is that of the next one
+        column = min(int((points[i, 0] - left) / side), n_across - 1)
+        row = min(int((points[i, 1] - bottom) / side), n_down - 1)
+        cell = row * n_across + column
+        members_out[starts_out[cell]] = i
+        starts_out[cell] += 1
+    for cell in range(n_across * n_down, 0, -1):
+        starts_out[cell] = starts_out[cell - 1]
+    starts_out[0] = 0
+
+
+@kernel()
+def pack_near(lengths, near, distances, ends, near_out, distances_out):
+    """Lay what `find_near` found for a chunk of points end to end; overwrites the outputs.
+
+    Parameters
+    ----------
+    lengths, near, distances : (n_chunk,), (n_chunk, most), (n_chunk, most)
+        As `find_near` gives them.
+    ends : (n_chunk + 1,) int64
+        Cumulated lengths, -1 taken as 0.
+    near_out, distances_out : (n_found,) int32, (n_found,) float64
+    """
+    for i in range(lengths.shape[0]):
+        for a in range(lengths[i]):
+            near_out[ends[i] + a] = near[i, a]
+            distances_out[ends[i] + a] = distances[i, a]
+
 
 @kernel()
 def find_near(
@@ -66,9 +144,10 @@ def find_near(
                     if c < 0 or c >= n_across:
                         continue
                     cell = r * n_across + c
-                    for m in range(bin_starts[cell], bin_starts[cell + 1]):
-                        j = members[m]
-                        if j == i:
+                    # places without a sign: numba would look at each whether it is counted from the end
+                    for m in range(np.uint64(bin_starts[cell]), np.uint64(bin_starts[cell + 1])):
+                        j = np.uint64(members[m])
+                        if j == np.uint64(i):
                             continue
                         dx, dy = points[j, 0] - x, points[j, 1] - y
                         if n_found == room:
@@ -188,7 +267,20 @@ def order_rows(indptr, keys, start, stop, indices, distances):
     indices : (n_edges,) int32, updated
     distances : (n_edges,) float64, updated
     """
+    own_keys = np.empty(RANKED, np.uint64)
+    own, along = np.empty(RANKED, np.int32), np.empty(RANKED)
     for i in range(start, stop):
+        first, length = indptr[i], indptr[i + 1] - indptr[i]
+        if length <= RANKED:  # the place of each is the number of those before it: no branch that cannot be foretold
+            for a in range(length):
+                own[a], along[a] = indices[first + a], distances[first + a]
+                own_keys[a] = keys[own[a]]
+            for a in range(length):
+                at = first
+                for b in range(length):
+                    at += (own_keys[b] < own_keys[a]) | ((own_keys[b] == own_keys[a]) & (b < a))
+                indices[at], distances[at] = own[a], along[a]
+            continue
         for e in range(indptr[i] + 1, indptr[i + 1]):
             neighbour, distance = indices[e], distances[e]
             at = e
@@ -225,6 +317,28 @@ def scale_spots(indptr, distances, start, stop, scales_out):
                 values[at] = distances[e]
                 n += 1
         scales_out[i] = 0.5 * (values[(n - 1) // 2] + values[n // 2]) if n > 0 else 1.0
+
+
+@kernel()
+def colour_places(points, corner, pitch, start, stop, colours_out):
+    """Colour spots by whether they lie on odd or even rows, columns (and layers) of a grid; overwrites `colours_out`.
+
+    Parameters
+    ----------
+    points : (n_spots, n_axes) float64
+    corner : (n_axes,) float64
+    pitch : float
+        Distance of rows and columns.
+    start, stop : int
+        Range of spots.
+    colours_out : (n_spots,) int32
+        Sum of 2^a over the axes a on which the spot is odd.
+    """
+    for i in range(start, stop):
+        colour = 0
+        for a in range(points.shape[1]):
+            colour += (int(math.floor((points[i, a] - corner[a]) / pitch + 0.5)) & 1) << a
+        colours_out[i] = colour
 
 
 @kernel()

@@ -106,35 +106,6 @@ measure_errors(
 
 // A warp a spot.
 extern "C" __global__ void
-measure_deviance(
-    const int64* __restrict__ indptr, const index_t* __restrict__ indices, const count_t* __restrict__ data,
-    const real* __restrict__ totals, const real* __restrict__ profiles_t, const real* __restrict__ profile_sums,
-    const real* __restrict__ abundances, int64 start, int64 stop, double* __restrict__ deviances_out, int n_types)
-{
-    const int64 i = start + warp_of();
-    if (i >= stop) return;
-    const int lane = lane_of();
-    const double n = (double)totals[i];
-    if (!(n > 0)) {
-        if (lane == 0) deviances_out[i] = not_a_number();
-        return;
-    }
-    const real* v = abundances + (size_t)i * n_types;
-    double expected = 0, logs = 0;
-    for (int k = lane; k < n_types; k += WARP) expected += (double)v[k] * (double)profile_sums[k];
-    for (int64 e = indptr[i] + lane; e < indptr[i + 1]; e += WARP) {
-        const double y = (double)data[e];
-        if (!(y > 0)) continue;
-        const double mean = n * dot<double>(profiles_t + (size_t)indices[e] * n_types, v, n_types);
-        logs += mean > 0 ? y * log(y / mean) - y : infinity();
-    }
-    expected = warp_sum(expected);
-    logs = warp_sum(logs);
-    if (lane == 0) deviances_out[i] = 2.0 * (logs / n + expected);
-}
-
-// A warp a spot.
-extern "C" __global__ void
 score_spots(
     const int64* __restrict__ indptr, const index_t* __restrict__ indices, const count_t* __restrict__ data,
     const real* __restrict__ totals, const real* __restrict__ profiles_t, const real* __restrict__ profile_sums,
@@ -177,31 +148,49 @@ sum_excess(
     }
 }
 
-// A warp a spot.
+// sums_out: (parts, 2, n_columns), a part a block of one warp, which takes its spots in turn.
 extern "C" __global__ void
-score_misfit(
+measure_fits(
     const int64* __restrict__ indptr, const index_t* __restrict__ indices, const count_t* __restrict__ data,
-    const real* __restrict__ totals, const double* __restrict__ direction, const double* __restrict__ means,
-    const double* __restrict__ variances, const double* __restrict__ profile_sums,
-    const real* __restrict__ abundances, int64 start, int64 stop, double* __restrict__ scores_out, int n_types)
+    const real* __restrict__ totals, const real* __restrict__ profiles_t, const double* __restrict__ profile_sums,
+    const double* __restrict__ direction, const double* __restrict__ means, const double* __restrict__ variances,
+    const real* __restrict__ abundances, int64 start, int64 stop, double* __restrict__ deviances_out,
+    double* __restrict__ misfits_out, double* sums_out, int n_types, int n_columns)
 {
-    const int64 i = start + warp_of();
-    if (i >= stop) return;
+    const int64 size = (stop - start + gridDim.x - 1) / gridDim.x;
+    const int64 first = smaller(start + size * (int64)blockIdx.x, stop), last = smaller(first + size, stop);
     const int lane = lane_of();
-    double expected = 0, variance = 0, whole = 0, seen = 0;
-    for (int k = lane; k < n_types; k += WARP) {
-        const double v = (double)abundances[(size_t)i * n_types + k];
-        expected += v * means[k];
-        variance += v * variances[k];
-        whole += v * profile_sums[k];
+    double* sums = sums_out + (size_t)blockIdx.x * 2 * n_columns;
+    for (int64 i = first; i < last; ++i) {
+        const real* v = abundances + (size_t)i * n_types;
+        const double n = (double)totals[i];
+        double whole = 0, mean = 0, variance = 0, logs = 0, along = 0;
+        for (int k = lane; k < n_types; k += WARP) {
+            const double share = (double)v[k];
+            whole += share * profile_sums[k];
+            mean += share * means[k];
+            variance += share * variances[k];
+        }
+        for (int64 e = indptr[i] + lane; e < indptr[i + 1]; e += WARP) {
+            const int gene = indices[e];
+            const double y = (double)data[e];
+            if (!(y > 0)) continue;
+            const double expected = n * dot<double>(profiles_t + (size_t)gene * n_types, v, n_types);
+            logs += expected > 0 ? y * log(y / expected) - y : infinity();
+            along += direction[gene] * y;
+            if (expected > 0) sums[gene] += y * y / expected;
+            sums[n_columns + gene] += y;
+        }
+        whole = warp_sum(whole);
+        mean = warp_sum(mean);
+        variance = warp_sum(variance);
+        logs = warp_sum(logs);
+        along = warp_sum(along);
+        if (lane == 0) {
+            deviances_out[i] = n > 0 ? 2.0 * (logs / n + whole) : not_a_number();
+            misfits_out[i] = n > 0 && whole > 0 && variance > 0
+                ? (along - n * mean / whole) / sqrt(n * variance / whole) : not_a_number();
+        }
+        __syncwarp();
     }
-    for (int64 e = indptr[i] + lane; e < indptr[i + 1]; e += WARP) seen += direction[indices[e]] * (double)data[e];
-    expected = warp_sum(expected);
-    variance = warp_sum(variance);
-    whole = warp_sum(whole);
-    seen = warp_sum(seen);
-    const double n = (double)totals[i];
-    if (lane == 0)
-        scores_out[i] = n > 0 && whole > 0 && variance > 0
-            ? (seen - n * expected / whole) / sqrt(n * variance / whole) : not_a_number();
 }

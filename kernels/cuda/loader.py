@@ -26,7 +26,7 @@ PART_BYTES = 64 << 20  # of all parts of a sum, at most
 CREWS = 1024  # warps at work at a time where each needs room of its own
 CREW_BYTES = 256 << 20
 
-SUMS = frozenset({"sum_genes", "sum_segments", "sum_excess"})  # the rows are cut into parts, one warp each
+SUMS = frozenset({"sum_genes", "sum_segments", "sum_excess", "measure_fits"})  # rows in parts, a warp each
 IN_SHARED = frozenset({"solve_spots", "visit_spots", "measure_errors", "weigh_presence"})
 VECTORS = {"measure_errors": 3, "weigh_presence": 7}  # beside a matrix of float64
 WITH_CREWS = frozenset({"sweep_cells"})
@@ -122,12 +122,15 @@ class Twins:
         """Run the twin of a CPU kernel over n rows; it writes into `after`."""
         self.launch(kernel, (*before, 0, n, *after), n)
 
-    def sums(self, kernel: Callable, n: int, before: tuple, shape: tuple[int, ...]) -> Any:
-        """Sums over n rows by the twin of a CPU kernel, float64: the parts are fixed by the sizes alone."""
+    def sums(self, kernel: Callable, n: int, before: tuple, shape: tuple[int, ...], after: tuple = ()) -> Any:
+        """Sums over n rows by the twin of a CPU kernel, float64: the parts are fixed by the sizes alone.
+
+        A kernel that writes something of each row, too, is given it in `after`.
+        """
         size = int(np.prod(shape))
         parts = max(1, min(MOST_PARTS, PART_BYTES // max(8 * size, 1), n))
         stack = self.xp.zeros((parts, *shape), dtype=np.float64)
-        self.launch(kernel, (*before, 0, n, stack), n, parts)
+        self.launch(kernel, (*before, 0, n, *after, stack), n, parts)
         return stack.sum(axis=0)
 
     def launch(self, kernel: Callable, arguments: tuple, n: int, parts: int = 0) -> None:

@@ -177,7 +177,8 @@ def read_counts(
     elif len(kept) < len(candidates):
         renumber = ingest.map_genes(len(candidates), np.searchsorted(candidates, kept))
     seen = np.concatenate([block.totals for block in blocks]) > 0
-    status[(status == "ok") & ~seen] = "no counts in the genes used"
+    if not seen.all():
+        status[(status == "ok") & ~seen] = "no counts in the genes used"
     if not seen.any():
         raise DataError("spatial must have counts in the genes shared with the reference; got none.")
     rows, dtype = np.flatnonzero(seen), np.dtype(settings.dtype)

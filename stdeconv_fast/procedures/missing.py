@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.sparse import csr_matrix
 
-from ..draws import order_by_key
+from ..draws import lowest_keys
 from ..errors import DataError
 from ..parcels import Counts, Reference
 from ..stages import reference
@@ -78,7 +78,7 @@ def take_some(
     pieces: Pieces, known: Reference, abundances: np.ndarray, keys: np.ndarray, most: int = LEARNT_SPOTS
 ) -> Bare:
     """At most so many spots, drawn by their keys."""
-    rows = None if pieces.n_spots <= most else np.sort(order_by_key(keys)[:most])
+    rows = None if pieces.n_spots <= most else lowest_keys(keys, most)
     solved = abundances if rows is None else abundances[rows]
     return lay_bare(pieces.take(rows), known, solved.astype(np.float64))
 
@@ -109,9 +109,7 @@ def find_direction(bare: Bare, known: Reference) -> Direction:
     genes = _lead(apply, excess) * scale
     genes *= 1.0 if float((rows * (bare.counts @ genes - amounts @ (profiles @ genes))).sum()) >= 0 else -1.0
     ratio = known.profiles.sum(axis=1) / profiles.sum(axis=1)  # amounts of v_k = 1
-    return Direction(
-        genes, ratio * (profiles @ genes), ratio * (profiles @ genes**2), ratio * profiles.sum(axis=1)
-    )
+    return Direction(genes, ratio * (profiles @ genes), ratio * (profiles @ genes**2))
 
 
 def _lead(apply: Callable[[np.ndarray], np.ndarray], start: np.ndarray) -> np.ndarray:

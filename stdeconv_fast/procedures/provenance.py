@@ -45,7 +45,7 @@ def trace(inputs: Inputs, profiles: Profiles, totals: np.ndarray, gene_totals: n
 
 
 def _joined(names: np.ndarray) -> str:
-    return "\n".join(map(str, names))
+    return "\n".join(names.tolist())
 
 
 def _version(package: str) -> str:

@@ -9,11 +9,12 @@ import numpy as np
 from ..kernels.cpu import fits as kernels
 from ..kernels.cpu.laplacian import apply_laplacian
 from ..kernels.cpu.presence import weigh_presence
-from ..parallel import HEAVY, LIGHT, Workers
+from ..parallel import HEAVY, Workers
 from ..parcels import Graph, Reference
 from ..stages import reference, solve_types
 
 PRESENCE = HEAVY // 4  # spots a chunk
+PARTS = 64  # chunks of a sum over spots, at most
 
 
 @dataclass(frozen=True)
@@ -41,12 +42,11 @@ class Fit:
 
 @dataclass(frozen=True)
 class Direction:
-    """A direction over genes, and what the types are expected to add along it; see `kernels.score_misfit`."""
+    """A direction over genes, and what the types are expected to add along it; see `kernels.measure_fits`."""
 
     genes: np.ndarray  # (n_genes,)
     means: np.ndarray  # (n_types,)
     variances: np.ndarray  # (n_types,)
-    sums: np.ndarray  # (n_types,)
 
 
 def estimate_errors(
@@ -177,7 +177,7 @@ def adjust(p: np.ndarray) -> np.ndarray:
     """q-values of Benjamini and Hochberg, (n,); NaN where p is NaN, which no test was made for."""
     q = np.full(len(p), np.nan)
     asked = np.flatnonzero(~np.isnan(p))
-    order = asked[np.argsort(-p[asked], kind="stable")]
+    order = asked[np.argsort(-p[asked])]  # equal ones in any order: they get the same
     ranks = np.arange(len(order), 0, -1)
     q[order] = np.minimum.accumulate(np.minimum(p[order] * (len(order) / ranks), 1.0))
     return q
@@ -199,17 +199,14 @@ def measure_fit(
     direction : Direction
         Along which the misfit is measured.
     """
-    counts = problem.counts
-    sums = known.profiles.sum(axis=1).astype(problem.profiles_t.dtype)
-    sums, abundances, direction = workers.place((sums, abundances, direction))
-    arrays = (counts.indptr, counts.indices, counts.data, counts.totals, problem.profiles_t, sums, abundances)
+    counts, sums = problem.counts, known.profiles.sum(axis=1)
+    abundances, *along = workers.place((abundances, sums, direction.genes, direction.means, direction.variances))
     deviances = np.empty_like(abundances, dtype=np.float64, shape=counts.n_spots)
-    workers.over(kernels.measure_deviance, counts.n_spots, arrays, (deviances,), LIGHT // 4)
     misfits = np.empty_like(deviances)
-    arrays = (
-        counts.indptr, counts.indices, counts.data, counts.totals, direction.genes, direction.means,
-        direction.variances, direction.sums, abundances,
-    )  # fmt: skip
-    workers.over(kernels.score_misfit, counts.n_spots, arrays, (misfits,), LIGHT // 4)
-    genes = reference.compare_genes(known, counts, abundances, workers)
-    return Fit(workers.fetch(deviances), *genes, workers.fetch(misfits))
+    arrays = (counts.indptr, counts.indices, counts.data, counts.totals, problem.profiles_t, *along, abundances)
+    squares, seen = workers.sums(
+        kernels.measure_fits, counts.n_spots, arrays, (2, counts.n_genes), PARTS, (deviances, misfits)
+    )
+    expected = reference.expect_genes(known, counts, abundances, workers)
+    dispersion = (squares - 2 * seen + expected) / counts.n_spots  # as in `reference.compare_genes`
+    return Fit(workers.fetch(deviances), seen, expected, dispersion, workers.fetch(misfits))

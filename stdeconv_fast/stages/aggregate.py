@@ -5,8 +5,11 @@ from __future__ import annotations
 import numpy as np
 from scipy.sparse import csr_matrix
 
+from ..kernels.cpu.shares import find_dominant
+from ..parallel import ALONE, LIGHT, Workers, cut
 
-def to_proportions(abundances: np.ndarray, mrna_content: np.ndarray | None) -> np.ndarray:
+
+def to_proportions(abundances: np.ndarray, mrna_content: np.ndarray | None, workers: Workers = ALONE) -> np.ndarray:
     """Shares of the types in each spot.
 
     Parameters
@@ -15,19 +18,33 @@ def to_proportions(abundances: np.ndarray, mrna_content: np.ndarray | None) -> n
         v, in units of mRNA.
     mrna_content : (n_types,) float64 or None
         Mean counts of a cell of the type; None: shares of mRNA, else shares of cells.
+    workers : Workers
 
     Returns
     -------
     ndarray of float64, (n_spots, n_types)
         Rows sum to 1; a row without any abundance is NaN.
     """
-    values = np.array(abundances, dtype=np.float64)  # a copy, and the only one: it may be the largest array of all
-    if mrna_content is not None:
-        values /= mrna_content
-    sums = values.sum(axis=1, keepdims=True)
-    np.divide(values, sums, out=values, where=sums > 0)
-    values[~(sums[:, 0] > 0)] = np.nan
-    return values
+    shares = np.empty(abundances.shape)  # the only copy: it may be the largest array of all
+
+    def divide(start: int, stop: int) -> None:
+        values = shares[start:stop]
+        values[:] = abundances[start:stop]
+        if mrna_content is not None:
+            values /= mrna_content
+        sums = values.sum(axis=1, keepdims=True)
+        sums[~(sums > 0)] = np.nan
+        values /= sums
+
+    workers.each(divide, cut(len(shares), LIGHT))
+    return shares
+
+
+def dominant_types(shares: np.ndarray) -> np.ndarray:
+    """The type with the highest share of each spot, the first of equal ones, (n_spots,) int64; -1 where one is NaN."""
+    codes = np.empty(len(shares), dtype=np.int64)
+    find_dominant(np.ascontiguousarray(shares), 0, len(shares), codes)
+    return codes
 
 
 def lay_out(values: np.ndarray, rows: np.ndarray, n_rows: int) -> np.ndarray:

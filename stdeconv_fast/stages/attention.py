@@ -7,7 +7,6 @@ from dataclasses import replace
 import numpy as np
 
 from ..kernels.cpu import attention as kernels
-from ..kernels.cpu.laplacian import apply_laplacian
 from ..parallel import Workers
 from ..parcels import Graph
 
@@ -66,7 +65,7 @@ def measure_roughness(graph: Graph, abundances: np.ndarray, workers: Workers) ->
 
     Notes
     -----
-    sum_i x_i . ((D - A) x)_i / sum_i d_i |x_i|^2 with x the shares less their mean over spots and A by place alone:
+    sum_ij a_ij |x_i - x_j|^2 / 2 / sum_i d_i |x_i|^2 with x the shares less their mean over spots and A by place alone:
     Geary's C over all types at once (Geary 1954).
     """
     if not len(graph.indices):
@@ -75,11 +74,11 @@ def measure_roughness(graph: Graph, abundances: np.ndarray, workers: Workers) ->
     sums = abundances.sum(axis=1, keepdims=True)
     shares = abundances / (sums + (sums == 0))
     shares -= shares.mean(axis=0, dtype=np.float64).astype(shares.dtype)
-    product = np.empty_like(shares)
-    arrays = (links.indptr, links.indices, links.weights, links.degrees, shares, 1.0)
-    workers.over(apply_laplacian, links.n_spots, arrays, (product,))
+    squares = np.empty_like(links.weights)
+    workers.over(kernels.compare_edges, links.n_spots, (links.indptr, links.indices, shares), (squares,))
+    apart = 0.5 * np.einsum("e,e->", links.weights, squares, dtype=np.float64)
     scale = np.einsum("i,ik,ik->", links.degrees, shares, shares, dtype=np.float64)
-    return float(np.einsum("ik,ik->", shares, product, dtype=np.float64) / scale) if scale > 0 else float("nan")
+    return float(apart / scale) if scale > 0 else float("nan")
 
 
 def _symmetrise(graph: Graph, directed: np.ndarray, scale: float, dtype: np.dtype, workers: Workers) -> Graph:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.sparse import csr_matrix
 
-from ..draws import keys_of, mix, order_by_key
+from ..draws import in_key_order, keys_of, mix, order_by_key
 from ..kernels.cpu import laplacian as kernels
 from ..kernels.cpu import neighbours as near_kernels
 from ..kernels.cpu.counts import key_rows
@@ -36,8 +36,9 @@ def spot_keys(coordinates: np.ndarray, totals: np.ndarray, seed: int) -> np.ndar
 
 
 def tell_apart(
-    keys: np.ndarray, take: Callable[[np.ndarray], Counts], gene_keys: np.ndarray, workers: Workers
-) -> np.ndarray:
+    keys: np.ndarray, take: Callable[[np.ndarray], Counts], gene_keys: np.ndarray, workers: Workers,
+    coordinates: np.ndarray,
+) -> np.ndarray:  # fmt: skip
     """The keys, with the counts of the spot in those that several spots share: equal place and total.
 
     Parameters
@@ -46,7 +47,10 @@ def tell_apart(
     take : callable
         Counts of some spots.
     gene_keys : (n_genes,) uint64
+    coordinates : (n_spots, 2 or 3) float64
     """
+    if near_kernels.tell_in_order(np.ascontiguousarray(coordinates, dtype=np.float64)):
+        return keys
     in_order = np.sort(keys)
     if not (in_order[1:] == in_order[:-1]).any():
         return keys
@@ -80,9 +84,11 @@ def _nearest(points: np.ndarray, k: int, keys: np.ndarray, workers: Workers) -> 
         lengths = np.empty(stop - start, dtype=np.int64)
         others, distances = np.empty((stop - start, most), dtype=np.int32), np.empty((stop - start, most))
         find_near(points, *bins, k, most, TIE, start, stop, lengths, others, distances)
-        filled = np.arange(most) < lengths[:, None]
-        origin = np.repeat(np.arange(start, stop), np.maximum(lengths, 0))
-        return origin, others[filled], distances[filled], start + np.flatnonzero(lengths < 0)
+        ends = np.concatenate([[0], np.cumsum(np.maximum(lengths, 0))])
+        packed = np.empty(ends[-1], dtype=np.int32), np.empty(ends[-1])
+        near_kernels.pack_near(lengths, others, distances, ends, *packed)
+        origin = np.repeat(np.arange(start, stop, dtype=np.int32), np.diff(ends))
+        return origin, *packed, start + np.flatnonzero(lengths < 0)
 
     parts = workers.each(near, cut(n, LIGHT))
     edges = tuple(np.concatenate([part[field] for part in parts]) for field in range(3))
@@ -92,23 +98,24 @@ def _nearest(points: np.ndarray, k: int, keys: np.ndarray, workers: Workers) -> 
     return edges
 
 
+def corner_of(points: np.ndarray) -> np.ndarray:
+    """Least coordinate on each axis, (n_axes,): axis by axis, as NumPy is slow over the first of two."""
+    return np.array([points[:, axis].min() for axis in range(points.shape[1])])
+
+
 def _sort_into_bins(points: np.ndarray) -> tuple | None:
     """Points in square bins of about two each, as `find_near` takes them; None in space and where bins are crowded."""
     n = len(points)
-    low, high = points.min(axis=0), points.max(axis=0)
-    extent = high - low
+    low = corner_of(points)
+    extent = -corner_of(-points) - low
     if points.shape[1] != 2 or not (extent > 0).any():
         return None
     side = max(math.sqrt(extent[0] * extent[1] * IN_BIN / n), extent.max() * IN_BIN / n)
     across, down = (int(length / side) + 1 for length in extent)
-    place = np.minimum(((points - low) / side).astype(np.int64), (across - 1, down - 1))
-    number = place[:, 1] * across + place[:, 0]
-    sizes = np.bincount(number, minlength=across * down)
-    if sizes.max() > CROWDED:
-        return None
-    members = np.argsort(number, kind="stable")
-    starts = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
-    return members, starts, across, down, float(low[0]), float(low[1]), float(side)
+    grid = across, down, float(low[0]), float(low[1]), float(side)
+    starts, members = np.empty(across * down + 1, dtype=np.int64), np.empty(n, dtype=np.int64)
+    near_kernels.sort_into_bins(points, *grid, starts, members)
+    return None if np.diff(starts).max() > CROWDED else (members, starts, *grid)
 
 
 def _nearest_by_tree(
@@ -183,14 +190,17 @@ def find_neighbours(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Directed edges (from, to, distance), each (n_edges,), of one spot or more; parameters as of `link_spots`."""
     coordinates = np.ascontiguousarray(coordinates, dtype=np.float64)
+    present = np.unique(sections)
+    if len(present) == 1:
+        return _nearest(coordinates, k_neighbors, keys, workers)
     origins, targets, distances = [], [], []
-    for section in np.unique(sections):
+    for section in present:
         members = np.flatnonzero(sections == section)
         i, j, d = _nearest(coordinates[members], k_neighbors, keys[members], workers)
         origins.append(members[i])
         targets.append(members[j])
         distances.append(d)
-    return tuple(np.concatenate(parts) if len(parts) > 1 else parts[0] for parts in (origins, targets, distances))
+    return tuple(np.concatenate(parts) for parts in (origins, targets, distances))
 
 
 def link_spots(
@@ -249,7 +259,7 @@ def _both_ways(n: int, i: np.ndarray, j: np.ndarray, d: np.ndarray, workers: Wor
         order = np.lexsort((j, i))
         i, j, d = i[order], j[order], d[order]
     ends = np.concatenate([[0], np.cumsum(np.bincount(i, minlength=n))]).astype(np.int64)
-    j = j.astype(np.int32)
+    j = j.astype(np.int32, copy=False)
     one_sided = np.empty(len(j), dtype=np.bool_)
     workers.over(near_kernels.find_one_sided, n, (ends, j), (one_sided,))
     back, origin = j[one_sided], i[one_sided]
@@ -276,9 +286,9 @@ def _colour(
     pending = np.arange(n)
     pitch = along.min(initial=np.inf, where=along > 0)
     if n > GRID_SPOTS and np.isfinite(pitch) and np.ptp(coordinates) < MOST_PITCHES * pitch:
-        odd = np.floor((coordinates - coordinates.min(axis=0)) / pitch + 0.5).astype(np.int64) & 1
-        by_place = (odd @ (1 << np.arange(odd.shape[1]))).astype(np.int32)
-        clash = np.empty(n, dtype=np.bool_)
+        by_place, clash = np.empty(n, dtype=np.int32), np.empty(n, dtype=np.bool_)
+        grid = coordinates, corner_of(coordinates), float(pitch)
+        workers.over(near_kernels.colour_places, n, grid, (by_place,))
         workers.over(near_kernels.find_clashes, n, (indptr, indices, by_place), (clash,))
         if 2 * clash.sum() < n:
             colours[~clash] = by_place[~clash]
@@ -367,7 +377,7 @@ def choose_patches(
     if n <= n_patches * patch_size * 5 // 4:
         return np.arange(n)
     chosen = np.zeros(n, dtype=bool)
-    for centre in order_by_key(keys):
+    for centre in in_key_order(keys):
         if chosen.sum() >= n_patches * patch_size:
             break
         members = np.flatnonzero(sections == sections[centre])

@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def run_cases(xp: Any, shared: int, cases: list[tuple]) -> list[list]:
-    """What each case wrote: the arrays of `after`, or the sums."""
+    """What each case wrote: the arrays of `after`, then the sums."""
     import numpy as np
 
     from stdeconv_fast.kernels.cuda import loader
@@ -31,11 +31,12 @@ def run_cases(xp: Any, shared: int, cases: list[tuple]) -> list[list]:
     for module, name, n, before, after, shape in cases:
         kernel = SimpleNamespace(__module__=module, __name__=name)
         before, after = tuple(map(place, before)), tuple(map(place, after))
+        sums = []
         if shape is None:
             twins.over(kernel, n, before, after)
-            answers.append([value.get() for value in after if isinstance(value, xp.ndarray)])
         else:
-            answers.append([twins.sums(kernel, n, before, shape).get()])
+            sums = [twins.sums(kernel, n, before, shape, after).get()]
+        answers.append([value.get() for value in after if isinstance(value, xp.ndarray)] + sums)
     return answers
 
 

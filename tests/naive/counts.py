@@ -6,6 +6,12 @@ import math
 
 import numpy as np
 
+
+def count_disorder(indptr, indices, n_columns):
+    """Rows that do not ascend, and rows that point outside."""
+    rows = [indices[a:b].astype(np.int64) for a, b in zip(indptr[:-1], indptr[1:], strict=True)]
+    return sum((np.diff(row) <= 0).any() for row in rows), sum(((row < 0) | (row >= n_columns)).any() for row in rows)
+
 WORD = 2**64
 GOLDEN = 0x9E3779B97F4A7C15
 

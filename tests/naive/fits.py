@@ -41,6 +41,12 @@ def _errors_of(tissue, i, active, v, contents, degrees, lambda_spatial, lambda_r
     return errors
 
 
+def measure_fits(tissue, abundances, direction):
+    """Deviance and misfit of each spot, and sum_i y^2 / mu and sum_i y of each gene."""
+    sums = np.array([sum_excess(tissue, abundances), tissue.counts.sum(axis=0)])
+    return measure_deviance(tissue, abundances), score_misfit(tissue, abundances, direction), sums
+
+
 def measure_deviance(tissue, abundances):
     """2 sum_g (y ln(y / m) - (y - m)) / n of each spot; NaN without counts."""
     y = tissue.counts

@@ -19,6 +19,34 @@ def find_near(points, k, most, tie):
     return found
 
 
+def tell_in_order(points):
+    """Whether the points, as tuples, ascend: read forwards, or backwards."""
+    return any(all(a < b for a, b in zip(rows[:-1], rows[1:], strict=True)) for rows in (
+        [tuple(point[::step]) for point in points] for step in (1, -1)
+    ))  # fmt: skip
+
+
+def sort_into_bins(points, n_across, n_down, left, bottom, side):
+    """Starts and members of the bins."""
+    bins = [[] for _ in range(n_across * n_down)]
+    for i, (x, y) in enumerate(points):
+        column, row = min(int((x - left) / side), n_across - 1), min(int((y - bottom) / side), n_down - 1)
+        bins[row * n_across + column].append(i)
+    return np.cumsum([0, *map(len, bins)]), np.array([i for members in bins for i in members])
+
+
+def pack_near(lengths, near, distances):
+    """The filled parts of the rows, end to end."""
+    filled = np.arange(near.shape[1]) < lengths[:, None]
+    return near[filled], distances[filled]
+
+
+def colour_places(points, corner, pitch):
+    """Odd and even rows, columns and layers as bits."""
+    odd = np.floor((points - corner) / pitch + 0.5).astype(np.int64) & 1
+    return odd @ (1 << np.arange(points.shape[1]))
+
+
 def find_one_sided(linked):
     """Directed edges without a way back, dense and boolean."""
     return linked & ~linked.T

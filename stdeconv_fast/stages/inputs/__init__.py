@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ...built import BuiltReference
+from ...parallel import hold_workers
 from ...parcels import Inputs, SpotSource
 from ...settings import Settings, raise_faults
 from .built import choose_built, table_of
@@ -85,13 +86,14 @@ def read_inputs(
     numbers: then they are labels (rows of a frame that were shuffled or cut).
     """
     report = Report()
-    st = read_table(spatial, "spatial", layer_st, report, spots)
-    whole = spots is not None or check_counts(st, settings.check_counts, report)
-    status = read_status(st, report)
     built = isinstance(reference, BuiltReference)
-    sc = table_of(reference) if built else read_table(reference, "reference", layer_sc, report)
-    if not built:
-        check_counts(sc, settings.check_counts, report)
+    with hold_workers(settings.n_jobs) as workers:
+        st = read_table(spatial, "spatial", layer_st, report, spots, workers)
+        whole = spots is not None or check_counts(st, settings.check_counts, report, workers)
+        status = read_status(st, report)
+        sc = table_of(reference) if built else read_table(reference, "reference", layer_sc, report, workers=workers)
+        if not built:
+            check_counts(sc, settings.check_counts, report, workers)
     shared = match_genes(st, sc, settings.min_shared_genes, report)
     places = read_coordinates(coordinates, spatial, st, spatial_key, report)
     if built:

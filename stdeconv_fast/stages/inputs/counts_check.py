@@ -8,6 +8,7 @@ import numpy as np
 from scipy import sparse as sp
 
 from ...kernels.cpu.counts import count_odd
+from ...parallel import ALONE, Workers, cut
 from .report import Report
 from .tables import Table
 
@@ -61,7 +62,7 @@ def scan(values: np.ndarray) -> Scan:
     return seen
 
 
-def check_counts(table: Table | None, demand_whole: bool, report: Report) -> bool:
+def check_counts(table: Table | None, demand_whole: bool, report: Report, workers: Workers = ALONE) -> bool:
     """Report values that are no raw counts.
 
     Parameters
@@ -71,6 +72,7 @@ def check_counts(table: Table | None, demand_whole: bool, report: Report) -> boo
         Whether values that are not whole are refused, too.
     report : Report
         Takes the faults.
+    workers : Workers
 
     Returns
     -------
@@ -79,7 +81,10 @@ def check_counts(table: Table | None, demand_whole: bool, report: Report) -> boo
     """
     if table is None or table.counts is None:
         return False
-    seen = scan(table.counts.data)
+    values = table.counts.data
+    if not any(workers.each(count_odd, [(values[slice(*part)],) for part in cut(len(values), BLOCK)])):
+        return True  # small counts, one and all
+    seen = scan(values)
     if seen.bad >= 0:
         others = f" and {seen.n_bad - 1:,} more such values" if seen.n_bad > 1 else ""
         remedy = (

@@ -22,10 +22,13 @@ class Names:
     values : ndarray of str objects, (n,)
     default : bool
         Whether they are just 0, 1, 2, ...: the numbering of pandas or AnnData, no names that the caller gave.
+    unique : bool
+        Whether they are known to differ.
     """
 
     values: np.ndarray
     default: bool
+    unique: bool = False
 
     @property
     def own(self) -> bool:
@@ -63,15 +66,16 @@ def read_names(index: pd.Index) -> Names:
     """The names in an index of a frame, a Series or an AnnData."""
     n = len(index)
     values = np.empty(n, dtype=object)
-    values[:] = list(index) if index.inferred_type == "string" else [text_of(value) for value in index]
+    plain = index.inferred_type == "string"
+    values[:] = index.to_numpy(dtype=object) if plain else [text_of(value) for value in index]
     numbered = n == 0 or (values[0] == "0" and values[-1] == str(n - 1))
     default = numbered and all(value == str(i) for i, value in enumerate(values))
-    return Names(values, default)
+    return Names(values, default, plain and index.is_unique)  # an AnnData has looked at that, and pandas kept it
 
 
 def duplicates(names: Names | None) -> list[str]:
     """Names that occur more than once, each one time."""
-    if names is None or names.default:
+    if names is None or names.default or names.unique:
         return []
     index = pd.Index(names.values)
     return [] if index.is_unique else index[index.duplicated()].unique().tolist()

@@ -10,12 +10,14 @@ import pandas as pd
 from scipy import sparse as sp
 
 from ...errors import DataError, DataTypeError
-from ...kernels.cpu.counts import count_zeros
+from ...kernels.cpu.counts import count_disorder, count_zeros
+from ...parallel import ALONE, LIGHT, Workers, cut
 from ...parcels import SpotSource
 from .names import Names, Rows, duplicates, named, read_names
 from .report import Report, count, kind_of, likeliest, some
 
 BLOCK = 1 << 23  # entries of a dense table that are turned sparse at once
+ENTRIES = 1 << 20  # of a sparse one that a thread looks at together
 KINDS = "a pandas DataFrame, a NumPy array, a SciPy sparse matrix or an AnnData"
 NUMBERS = ("integer", "floating", "mixed-integer-float", "boolean", "decimal", "empty")
 
@@ -47,8 +49,9 @@ def is_anndata(value: object) -> bool:
 
 
 def read_table(
-    value: Any, role: str, layer: str | None, report: Report, source: SpotSource | None = None
-) -> Table | None:
+    value: Any, role: str, layer: str | None, report: Report, source: SpotSource | None = None,
+    workers: Workers = ALONE,
+) -> Table | None:  # fmt: skip
     """Read one table.
 
     Parameters
@@ -62,6 +65,7 @@ def read_table(
         Takes the faults.
     source : SpotSource, optional
         Holds the counts of an AnnData without X; they are not read here.
+    workers : Workers
 
     Returns
     -------
@@ -97,7 +101,7 @@ def read_table(
     counts = None
     try:
         if source is None:
-            counts = to_csr(value if adata is None else _anndata_matrix(adata, role, layer, option), where)
+            counts = to_csr(value if adata is None else _anndata_matrix(adata, role, layer, option), where, workers)
     except DataError as fault:
         report.faults.append(fault)
     table = Table(Rows(role, unit, n_rows, row_names), genes, n_genes, where, counts, adata)
@@ -150,7 +154,7 @@ def _refuse_duplicates(table: Table, report: Report) -> None:
         report.fault(f"`{role}` must have unique {word} names; got {got}. {remedy}")
 
 
-def to_csr(matrix: Any, where: str) -> sp.csr_matrix:
+def to_csr(matrix: Any, where: str, workers: Workers = ALONE) -> sp.csr_matrix:
     """A table of any kind as CSR: indices sorted, duplicates summed, no stored zeros; no copy where it is so already.
 
     Parameters
@@ -159,6 +163,7 @@ def to_csr(matrix: Any, where: str) -> sp.csr_matrix:
         Never changed.
     where : str
         Its name in messages.
+    workers : Workers
 
     Returns
     -------
@@ -173,7 +178,7 @@ def to_csr(matrix: Any, where: str) -> sp.csr_matrix:
     if isinstance(matrix, pd.DataFrame):
         return _frame_to_csr(matrix, where)
     if sp.issparse(matrix):
-        return _sparse_to_csr(matrix, where)
+        return _sparse_to_csr(matrix, where, workers)
     if isinstance(matrix, np.ma.MaskedArray):
         raise DataTypeError(f"`{where}` must be an array without a mask; got MaskedArray. Pass array.filled(0).")
     if isinstance(matrix, np.ndarray):
@@ -216,24 +221,30 @@ def _numbers(values: np.ndarray, where: str) -> np.ndarray:
         raise DataTypeError(f"`{where}` must hold numbers below 2**63; got larger ones.") from None
 
 
-def _demand_sound(matrix: Any, where: str) -> None:
-    """Refuse compressed arrays that point outside the matrix: SciPy and the kernels would follow them."""
+def _demand_sound(matrix: Any, where: str, workers: Workers) -> bool:
+    """Refuse compressed arrays that point outside the matrix: SciPy and the kernels would follow them.
+
+    Tells whether the entries of each row (or column) ascend; False where that was not looked at.
+    """
     if matrix.format not in ("csr", "csc"):
-        return
+        return False
     n_lines, n_across = matrix.shape if matrix.format == "csr" else matrix.shape[::-1]
     ends, inner = matrix.indptr, matrix.indices
     sound = all(isinstance(array, np.ndarray) and array.ndim == 1 for array in (ends, inner, matrix.data))
     sound = sound and ends.dtype.kind in "iu" and inner.dtype.kind in "iu"
     sound = sound and len(ends) == n_lines + 1 and ends[0] == 0 and (np.diff(ends) >= 0).all()
     sound = sound and ends[-1] <= min(len(inner), len(matrix.data))
-    if sound and ends[-1]:
-        used = inner[: ends[-1]]
-        sound = used.min() >= 0 and used.max() < n_across
+    ascend = True
+    if sound:
+        jobs = [(ends, inner, n_across, *rows) for rows in cut(n_lines, LIGHT)]
+        found = workers.each(count_disorder, jobs)
+        ascend, sound = not any(mixed for mixed, _ in found), not any(outside for _, outside in found)
     if not sound:
         raise DataError(
             f"`{where}` must be a sound sparse matrix; got index arrays that point outside of it. The file or the "
             "object is damaged: make it anew."
         )
+    return ascend
 
 
 def _kind_of_values(values: Any, dtype: Any) -> str:
@@ -242,8 +253,8 @@ def _kind_of_values(values: Any, dtype: Any) -> str:
     return "text" if found in ("string", "str") else found
 
 
-def _sparse_to_csr(matrix: Any, where: str) -> sp.csr_matrix:
-    _demand_sound(matrix, where)
+def _sparse_to_csr(matrix: Any, where: str, workers: Workers) -> sp.csr_matrix:
+    ascend = _demand_sound(matrix, where, workers) and matrix.format == "csr"
     if matrix.dtype.kind in "iuf" and not matrix.dtype.isnative:
         matrix = matrix.astype(matrix.dtype.newbyteorder("="))
     if matrix.dtype.kind == "O":
@@ -253,7 +264,9 @@ def _sparse_to_csr(matrix: Any, where: str) -> sp.csr_matrix:
     data = _numbers(csr.data[: csr.nnz], where)
     if data.dtype != csr.dtype or data.size < csr.data.size:
         csr = sp.csr_matrix((data, csr.indices[: csr.nnz], csr.indptr), shape=csr.shape)
-    has_zeros = count_zeros(csr.data) > 0
+    if ascend:
+        csr.has_canonical_format = True  # SciPy need not look once more
+    has_zeros = any(workers.each(count_zeros, [(csr.data[slice(*part)],) for part in cut(len(csr.data), ENTRIES)]))
     if has_zeros or not csr.has_canonical_format:
         csr = csr.copy()  # the caller's arrays stay as they are
         csr.sum_duplicates()
@@ -264,7 +277,7 @@ def _sparse_to_csr(matrix: Any, where: str) -> sp.csr_matrix:
 def _frame_to_csr(frame: pd.DataFrame, where: str) -> sp.csr_matrix:
     dtypes = list(frame.dtypes)
     if all(isinstance(dtype, pd.SparseDtype) and dtype.fill_value == 0 for dtype in dtypes):
-        return _sparse_to_csr(frame.sparse.to_coo(), where)
+        return _sparse_to_csr(frame.sparse.to_coo(), where, ALONE)
     kinds: dict[Any, np.dtype] = {}
     is_object = pd.api.types.is_object_dtype
     for dtype in set(dtypes):
