@@ -1,0 +1,12 @@
+"""Figures of an answer: maps, mixtures and curves, in the manner of scanpy's ``pl``."""
+
+from ..studies.plots import robustness
+from .colours import OKABE_ITO, REST, TWELVE, UNKNOWN
+from .maps import dominant, proportions
+from .mixtures import composition, cooccurrence
+from .wedges import pies
+
+__all__ = [
+    "OKABE_ITO", "REST", "TWELVE", "UNKNOWN", "composition", "cooccurrence", "dominant", "pies", "proportions",
+    "robustness",
+]  # fmt: skip
