@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 RASTER = 20_000  # more spots than this are drawn as pixels
 WIDTH, SINGLE = 2.6, 4.5  # inches of a map among several, and of one for itself
+BAR = 0.9  # inches of a colour bar
 LEAST_MARK = 1.6  # points: diameter of a lone spot in a map of pixels
 FILL_PICTURE = 0.8  # diameter of a spot upon a picture, in spacings: the tissue is seen between the spots
 VEIL, FADE = 0.6, 0.6  # upon a picture: opacity of pixels, which leave no gaps, and of the picture itself
@@ -83,8 +84,8 @@ class Scene:
             low, high = (low - [0, room], high) if self.down else (low, high + [0, room])
         return low, high
 
-    def axes(self, n: int, ncols: int, width: float = WIDTH, legend: bool = False) -> np.ndarray:
-        """Axes of a new figure of pyplot."""
+    def axes(self, n: int, ncols: int, width: float = WIDTH, legend: float = BAR) -> np.ndarray:
+        """Axes of a new figure of pyplot, with some inches for a legend or a colour bar."""
         from matplotlib import pyplot
 
         low, high = self.box
@@ -94,12 +95,14 @@ class Scene:
         nrows = math.ceil(n / ncols)
         if shape < 1:  # wide maps are given more room
             width = min(width / math.sqrt(shape), 2 * width)
-        size = (width * ncols + (1.6 if legend else 0.9), (width * shape + 0.35) * nrows)
+        size = (width * ncols + legend, (width * shape + 0.35) * nrows)
         figure = pyplot.figure(figsize=size, layout="constrained")
         figure.get_layout_engine().set(w_pad=0.07, h_pad=0.05)
         grid = figure.subplots(nrows, ncols, squeeze=False).ravel()
         for empty in grid[n:]:
             empty.remove()
+        for ax in grid[:n] if n == 1 else ():
+            ax.set_anchor("W")  # a legend is placed beside it before the layout knows its width
         return grid[:n]
 
     def paint(self, ax: Axes, values: np.ndarray, cmap: Any = None, vmin: float = 0.0, vmax: float = 1.0) -> Any:

@@ -22,6 +22,7 @@ TWELVE = (
     "#FF6E3A", "#FFC33B",
 )  # fmt: skip
 SHORT = 28  # letters of a name in a title or a legend
+LETTER = 0.078  # inches of a letter of a legend
 LONGER = (40, 60)  # where names would look the same otherwise
 
 
@@ -70,6 +71,22 @@ def pick(
     if len(colours) < len(types):
         raise DataError(f"`palette` must have a colour for each of {len(types)} types; got {len(colours)}.")
     return list(types), colours[: len(types)]
+
+
+def entries_of(
+    names: list[str], chosen: list[str], colours: list[str], others: np.ndarray | bool, unknown: np.ndarray | bool
+) -> list[tuple[str, str]]:
+    """Labels and colours of a legend: the types chosen, and where there are any, other types and what is not known."""
+    labels = shorten(names)
+    entries = [(labels[name], colour) for name, colour in zip(chosen, colours, strict=True)]
+    entries += [("other types", REST)] if np.any(others) else []
+    return entries + ([("no estimate", UNKNOWN)] if np.any(unknown) else [])
+
+
+def legend_width(labels: Iterable[str]) -> float:
+    """Inches that a legend of these labels takes, on the safe side: the layout of a figure makes too little room."""
+    lines = [line for label in labels for line in wrap(label).splitlines()]
+    return 0.7 + LETTER * max(map(len, lines), default=0)
 
 
 def legend(ax: Axes, entries: Sequence[tuple[str, str]]) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..errors import DataError
 from .canvas import SINGLE, given_axes, set_scene
-from .colours import REST, UNKNOWN, pick, shorten, wrap
+from .colours import REST, UNKNOWN, entries_of, legend_width, pick, shorten, wrap
 from .colours import legend as add_legend
 from .places import read
 
@@ -166,16 +166,13 @@ def dominant(
     rows = np.array([to_rgba(colour) for colour in (*colours, REST, UNKNOWN)], dtype=np.float32)
     place = {name: i for i, name in enumerate(names)}
     lookup = np.array([place.get(name, len(names)) for name in table.names] + [len(names) + 1])
+    shown = lookup[best]
+    entries = entries_of(table.names, names, colours, shown == len(names), shown == len(names) + 1) if legend else []
     scene = set_scene(table, **looks)
     if ax is None:
-        ax = scene.axes(1, 1, width=SINGLE, legend=legend)[0]
-    shown = lookup[best]
+        ax = scene.axes(1, 1, SINGLE, legend_width(label for label, _ in entries))[0]
     scene.paint(ax, rows[shown])
     if legend:
-        labels = shorten(table.names)
-        entries = [(labels[name], colour) for name, colour in zip(names, colours, strict=True)]
-        entries += [("other types", REST)] if (shown == len(names)).any() else []
-        entries += [("no estimate", UNKNOWN)] if (shown == len(names) + 1).any() else []
         add_legend(ax, entries)
     ax.set_title("dominant type", fontsize=10)
     return ax

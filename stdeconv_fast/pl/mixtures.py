@@ -9,7 +9,7 @@ import numpy as np
 
 from ..errors import DataError
 from .blocks import pool
-from .colours import REST, pick, shorten, wrap
+from .colours import REST, entries_of, legend_width, pick, shorten, wrap
 from .colours import legend as add_legend
 from .places import coded, labels_of, read
 
@@ -20,7 +20,7 @@ MOST_ROWS = 40  # types of a matrix that can be read
 STEP = 0.26  # inches of a row
 DIVERGING = "PuOr_r"
 NEVER = "#d9d9d9"  # types that are never together, and the diagonal
-LETTER = 0.068  # inches of a letter of a label
+LETTER = 0.068  # inches of a letter at an axis
 ENTRY = 0.215  # inches of an entry of a legend
 
 
@@ -199,10 +199,11 @@ def composition(
     shown, colours = pick(table.names, sums.sum(axis=0), None if types is None else table.chosen(types), palette)
     columns = table.columns(shown)
     parts = np.column_stack([means[:, columns], means.sum(axis=1) - means[:, columns].sum(axis=1)])
+    entries = entries_of(table.names, shown, colours, parts[:, -1] > 1e-6, False) if legend else []
     if ax is None:
-        rows = ENTRY * (len(shown) + 1) if legend else 0.0
-        size = (7.0 if legend else 5.0, max(0.34 * len(names) + 0.6, rows) + 0.3)
-        figure = pyplot.figure(figsize=size, layout="constrained")
+        width = 4.6 + (legend_width(label for label, _ in entries) if legend else 0.0)
+        height = max(0.34 * len(names) + 0.6, ENTRY * (len(entries) + 1)) + 0.3
+        figure = pyplot.figure(figsize=(width, height), layout="constrained")
         ax = figure.subplots()
     left, at = np.zeros(len(names)), np.arange(len(names))
     for part, colour in zip(parts.T, (*colours, REST), strict=True):
@@ -217,7 +218,5 @@ def composition(
     ax.tick_params(axis="y", length=0)
     ax.spines[["top", "right", "left"]].set_visible(False)
     if legend:
-        named = shorten(table.names)
-        entries = [(named[name], colour) for name, colour in zip(shown, colours, strict=True)]
-        add_legend(ax, entries + ([("other types", REST)] if parts[:, -1].max() > 1e-6 else []))
+        add_legend(ax, entries)
     return ax

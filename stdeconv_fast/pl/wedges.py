@@ -11,7 +11,7 @@ import numpy as np
 from ..errors import DataError
 from .blocks import pool
 from .canvas import Scene, set_scene
-from .colours import REST, UNKNOWN, pick, shorten
+from .colours import REST, UNKNOWN, entries_of, legend_width, pick
 from .colours import legend as add_legend
 from .places import read
 
@@ -76,7 +76,7 @@ def pies(
     known, xy, title = table.known, scene.layout.xy, "composition"
     if len(xy) > most:
         spacing = scene.layout.spacing
-        side = spacing * math.ceil(scene.layout.room * math.sqrt(len(xy) / most) / spacing)
+        side = spacing * max(round(scene.layout.room * math.sqrt(len(xy) / most) / spacing), 2)
         blocks = pool(table.values, known, xy, table.codes, side, xy.min(axis=0) - spacing / 2)
         values, xy, sizes = blocks.means, blocks.centres, blocks.sizes
         part = np.minimum(sizes / (FULL * np.median(sizes[sizes > 0])), 1.0) if sizes.any() else np.ones(len(xy))
@@ -90,18 +90,15 @@ def pies(
     columns = table.columns(names)
     rest = np.setdiff1d(np.arange(len(table.names)), columns)
     shares = np.column_stack([values[:, columns], values[:, rest].sum(axis=1)])[said]
+    entries = entries_of(table.names, names, colours, shares[:, -1] > LEAST_WEDGE, ~said) if legend else []
     if ax is None:
-        ax = scene.axes(1, 1, width=WIDTH, legend=legend)[0]
+        ax = scene.axes(1, 1, WIDTH, legend_width(label for label, _ in entries))[0]
     scene.lay_ground(ax)
     _draw_pies(ax, scene, shares, xy[said], widths[said], [*colours, REST])
     if not said.all():
         _draw_pies(ax, scene, np.ones(((~said).sum(), 1)), xy[~said], widths[~said], [UNKNOWN])
     scene.frame(ax)
     if legend:
-        labels = shorten(table.names)
-        entries = [(labels[name], colour) for name, colour in zip(names, colours, strict=True)]
-        entries += [("other types", REST)] if shares[:, -1].max(initial=0.0) > LEAST_WEDGE else []
-        entries += [("no estimate", UNKNOWN)] if not said.all() else []
         add_legend(ax, entries)
     ax.set_title(title, fontsize=10)
     return ax
@@ -136,6 +133,7 @@ def _draw_pies(
         polygons, facecolors=to_rgba_array(colours)[np.concatenate(shown)], linewidths=0, alpha=scene.alpha,
         rasterized=len(shares) > VECTORS,
     )  # fmt: skip
+    drawn.set_clip_on(False)  # a block at the rim may reach beyond the spots
     ax.add_collection(drawn, autolim=False)
     if scene.pictures:
         ax.add_collection(EllipseCollection(
