@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from . import io, pl, tl
+    from . import io, pl, pp, tl
     from .attention_regression_deconv import AttentionRegressionDeconv
     from .built import BuiltReference
     from .errors import DataError, DataTypeError, DataWarning, DeviceError, MemoryLimitError
@@ -44,6 +44,7 @@ __all__ = [
     "io",
     "open_spots",
     "pl",
+    "pp",
     "robustness",
     "simulate",
     "tl",
@@ -70,7 +71,7 @@ _HOMES = {
     "simulate": "tissue",
     "tune": "studies.search",
 }
-_SUBMODULES = ("io", "pl", "tl")
+_SUBMODULES = ("io", "pl", "pp", "tl")
 
 
 def __getattr__(name: str) -> Any:

@@ -256,8 +256,8 @@ class Result(Saved):
     genes : Index
         The genes used.
     graph : Graph or None
-        The attention graph of the last pass, over the spots whose status is "ok". None with
-        ``objective="original"``, whose weights are not symmetric.
+        The attention graph of the last pass, over the spots used (status "ok", or "no type explains the counts"). None
+        with ``objective="original"``, whose weights are not symmetric.
     standard_errors : DataFrame or None
         (n_spots, n_types), of the proportions, with ``standard_errors=True``: from the curvature of the objective
         over the types above 0, the reference and the neighbours held. Where a proportion is 0, the error that it would
@@ -277,6 +277,10 @@ class Result(Saved):
         (y - mu)^2 / mu, about 1 where the reference explains the gene), ``unexplained`` (log2 of observed over
         expected in the tenth of the spots with the highest misfit, relative to the others) and ``rank`` by it, from
         1. None with least squares.
+    type_fit : DataFrame or None
+        (n_types, 2): ``like``, the type that is hardest to tell from this one ("": there is but one type), and
+        ``counts``, how many counts over the genes used a spot made of both needs until the share of one is known to a
+        standard error of 0.1, by the profiles as fitted. None with ``objective="original"``.
     provenance : dict of str to dict of str to str
         "inputs": a fingerprint each of spots, coordinates, sections and reference, by content; "versions": of Python
         and of the packages that computed.
@@ -297,6 +301,7 @@ class Result(Saved):
     q_values: pd.DataFrame | None = None
     fit: pd.DataFrame | None = None
     gene_fit: pd.DataFrame | None = None
+    type_fit: pd.DataFrame | None = None
     provenance: dict[str, dict[str, str]] = field(default_factory=dict)
 
     def __repr__(self) -> str:

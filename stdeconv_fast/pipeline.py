@@ -255,6 +255,7 @@ def run(
         if note and not settings.unknown:
             notes.append(note)
             warnings.warn(note, DataWarning, stacklevel=3)
+    like, hardness = reference.find_alike(known)
     names, types, genes = pd.Index(inputs.spot_names), pd.Index(inputs.types), pd.Index(inputs.genes[kept])
 
     def by_spot(values: np.ndarray, columns: Any) -> pd.DataFrame:
@@ -266,6 +267,7 @@ def run(
     diagnostics = {
         "n_spots": len(status), "n_spots_used": len(rows), "n_cells": int((inputs.cell_types >= 0).sum()),
         "n_types": len(inputs.types), "n_genes_shared": len(inputs.genes), "n_genes_used": len(kept),
+        "median_counts": float(np.median(pieces.totals)) if len(rows) else float("nan"),
         "roughness": roughness, "platform_log2_sd": known.platform_log2_sd, "platform": known.platform,
         "abundance": "cells" if by_cell else "mrna", "device": workers.device, "notes": notes,
     }  # fmt: skip
@@ -294,6 +296,7 @@ def run(
             "observed": fit.observed, "expected": fit.expected, "dispersion": fit.dispersion,
             "unexplained": misfit.genes, "rank": missing.to_ranks(misfit.genes),
         }, index=genes),
+        type_fit=pd.DataFrame({"like": ["" if k < 0 else types[k] for k in like], "counts": hardness}, index=types),
         provenance=provenance.trace(inputs, profiles, pieces.totals, gene_totals),
     )  # fmt: skip
 

@@ -209,7 +209,7 @@ def simulate(
     spots = _spots(rng, abundance * depth[:, None], content)
 
     types = _names("type", n_types)
-    spot_names = _names("spot", n_spots)
+    spot_names = [f"spot_{i}" for i in range(n_spots)]  # as a run calls the rows of an array
     mrna = abundance * mrna_content
     tissue = Tissue(
         spots=spots,
@@ -220,7 +220,7 @@ def simulate(
         types=types,
         genes=_names("gene", n_genes),
         spot_names=spot_names,
-        cell_names=_names("cell", len(codes)),
+        cell_names=[f"cell_{i}" for i in range(len(codes))],
         truth=pd.DataFrame(abundance / abundance.sum(axis=1, keepdims=True), spot_names, types),
         truth_mrna=pd.DataFrame(mrna / mrna.sum(axis=1, keepdims=True), spot_names, types),
         profiles=profiles,

@@ -24,7 +24,7 @@ PACKAGE, KERNELS = ROOT / "stdeconv_fast", ROOT / "kernels"
 # Top to bottom: a module imports from floors below its own only. Every module of the package has its place here
 # (files inside a package that is named here share its place).
 FLOORS = {
-    "faces": ("", "attention_regression_deconv", "cli", "pl", "tl"),
+    "faces": ("", "attention_regression_deconv", "cli", "pl", "pp", "tl"),
     "studies": tuple(f"studies.{name}" for name in (
         "disturbances", "plots", "references", "search", "sweeps", "trials",
     )),
@@ -295,7 +295,7 @@ def test_the_wheel_holds_one_package(tmp_path):
 
 
 def test_no_module_is_named_like_a_public_function():
-    functions = {name for name in stdeconv_fast.__all__ if name.islower()} - {"__version__", "io", "pl", "tl"}
+    functions = {name for name in stdeconv_fast.__all__ if name.islower()} - {"__version__", "io", "pl", "pp", "tl"}
     assert not {*functions, "tune"} & {name.rpartition(".")[2] for name in SOURCES}
 
 

@@ -102,8 +102,10 @@ def test_robustness_is_a_tidy_table(pair):
     settings = {"kind": "depth", "levels": [0.5, 0, 0.9], "repeats": 2, "cell_types": KEY, "truth": truth}
     frame = sd.robustness(*pair, methods={"even": average, "fails": fails}, **settings, n_jobs=1)
     assert list(frame.columns) == [
-        "kind", "level", "repeat", "method", "pearson", "rmse", "jsd", "auprc", "n_spots", "seconds", "note",
+        "kind", "level", "repeat", "method", "against", "pearson", "rmse", "jsd", "auprc", "n_spots", "seconds",
+        "note",
     ]  # fmt: skip
+    assert set(frame["against"]) == {"truth"}
     assert len(frame) == 3 * 2 * 3 and list(frame["level"].unique()) == [0.5, 0, 0.9]
     ours = frame[frame["method"] == "stdeconv_fast"].set_index(["level", "repeat"])
     plain = sd.deconvolve(*pair, None, KEY, progress=False)
@@ -121,6 +123,7 @@ def test_robustness_is_a_tidy_table(pair):
 
 def test_without_a_truth_the_answer_is_compared_with_itself(pair):
     frame = sd.robustness(*pair, cell_types=KEY, kind="type_drop", levels=[0.0, 0.5], repeats=1)
+    assert set(frame["against"]) == {"undisturbed"}
     assert frame["rmse"].iloc[0] == 0 and frame["rmse"].iloc[1] > 0
     alone = sd.robustness(*pair, cell_types=KEY, kind="type_drop", levels=[0.5], repeats=1)
     assert alone["rmse"].iloc[0] == frame["rmse"].iloc[1]
@@ -188,6 +191,9 @@ def test_plot_of_robustness():
     np.testing.assert_allclose([line.get_ydata() for line in lines], [[1, 0.6], [0.9, 0.2]])
     assert [text.get_text() for text in ax.get_legend().get_texts()] == ["a", "b"]
     assert ax.get_xlabel() == "noise, standard deviations of a gene" and len(ax.collections) == 1
+    assert ax.get_ylabel() == "Pearson"
+    for against, words in (("truth", "Pearson\nagainst the truth"), ("undisturbed", "against the undisturbed answer")):
+        assert sd.pl.robustness(frame.assign(against=against)).get_ylabel().endswith(words)
     assert sd.pl.robustness(frame.assign(rmse=1.0), metric="rmse", ax=ax, band=False) is ax
     matplotlib.pyplot.close(ax.figure)
     for bad, match in (
@@ -221,8 +227,9 @@ def test_the_pair_keeps_all_genes():
 def test_a_truth_of_other_spots_or_types_is_told_before_the_work():
     tissue = sd.simulate(60, 80, 3, seed=1)
     given = (tissue.spots, tissue.reference, tissue.coordinates, tissue.cell_types)
+    other = tissue.truth.set_axis([f"bead{i}" for i in range(60)], axis=0)
     with pytest.raises(sd.DataError, match="`truth` must have rows named like the spots; got none of 60"):
-        sd.robustness(*given, kind="noise", levels=[0.0], truth=tissue.truth)
-    named = tissue.truth.set_axis([f"spot_{i}" for i in range(60)], axis=0).add_prefix("other ")
+        sd.robustness(*given, kind="noise", levels=[0.0], truth=other)
+    named = tissue.truth.add_prefix("other ")
     with pytest.raises(sd.DataError, match="`truth` must have columns named like the types"):
         sd.robustness(*given, kind="noise", levels=[0.0], truth=named)

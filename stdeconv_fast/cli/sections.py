@@ -21,7 +21,7 @@ KEY = "stdeconv"
 WRITTEN = {
     "obs": [f"{KEY}_dominant", f"{KEY}_status", f"{KEY}_deviance", f"{KEY}_misfit", f"{KEY}_misfit_q"],
     "obsm": [KEY, f"{KEY}_se", f"{KEY}_q", f"{KEY}_cells"],
-    "uns": [f"{KEY}_params", f"{KEY}_cells"],
+    "uns": [f"{KEY}_params", f"{KEY}_cells", f"{KEY}_genes", f"{KEY}_types"],
 }
 CSV_ROWS = 100_000  # of a table that are turned into text at once
 

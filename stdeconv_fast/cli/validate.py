@@ -115,7 +115,7 @@ def _read(
     from ..errors import DataError
     from ..settings import raise_faults
     from ..stages.inputs import read_inputs
-    from ..tl import _check as check_objects
+    from ..tl.checks import check_objects
 
     spots, built = store.without_counts(spatial_key), isinstance(cells, BuiltReference)
     try:

@@ -27,6 +27,7 @@ GENES_PER_TYPE = 10  # a joint fit needs so many genes a type
 JOINT_ROUNDS = 10
 EM_STEPS, EM_TOLERANCE = 500, 1e-8
 SEEN = 20  # pooled counts above which a gene tells of the platform
+SPLIT_ERROR = 0.1  # standard error of the split between two types, for which the counts are told
 
 
 @dataclass(frozen=True)
@@ -245,3 +246,33 @@ def weigh_genes(reference: Reference, counts: Counts, abundances: np.ndarray, wo
     """Weights 1 / sqrt(max(dispersion, 1)) from a first fit; see `compare_genes`."""
     _, _, dispersion = compare_genes(reference, counts, abundances, workers)
     return replace(reference, gene_weights=1 / np.sqrt(np.maximum(dispersion, 1.0)))
+
+
+def find_alike(reference: Reference) -> tuple[np.ndarray, np.ndarray]:
+    """For each type the one that is hardest to tell from it, and how many counts that takes.
+
+    Returns
+    -------
+    like : (n_types,) int64
+        -1 where there is but one type.
+    counts : (n_types,) float64
+        Counts over the kept genes of a spot made of both by halves, at which the share of one has a standard error of
+        0.1: 100 / I with I = sum_g (a_g - b_g)^2 / ((a_g + b_g) / 2), the Fisher information of one Poisson count
+        along the exchange of one type for the other. inf where two profiles are equal.
+
+    Notes
+    -----
+    The nearest type is looked for by |sqrt a - sqrt b|^2, which I lies between twice and four times of.
+    """
+    profiles = reference.profiles
+    n = len(profiles)
+    if n == 1:
+        return np.array([-1]), np.array([np.nan])
+    roots, sums = np.sqrt(profiles), profiles.sum(axis=1)
+    apart = sums[:, None] + sums - 2 * (roots @ roots.T)
+    np.fill_diagonal(apart, np.inf)
+    like = apart.argmin(axis=1)
+    other = profiles[like]
+    both = profiles + other
+    told = np.divide(2 * (profiles - other) ** 2, both, out=np.zeros_like(both), where=both > 0).sum(axis=1)
+    return like, np.divide(1 / SPLIT_ERROR**2, told, out=np.full(n, np.inf), where=told > 0)

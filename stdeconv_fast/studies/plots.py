@@ -18,12 +18,14 @@ LEVELS = {
     "noise": "noise, standard deviations of a gene", "gene_drop": "genes left out", "depth": "molecules lost",
     "cell_drop": "reference cells left out", "label_noise": "labels wrong", "type_drop": "types left out",
 }  # fmt: skip
+METRICS = {"pearson": "Pearson", "rmse": "RMSE", "jsd": "Jensen-Shannon distance", "auprc": "AUPRC"}
+AGAINST = {"truth": "against the truth", "undisturbed": "against the undisturbed answer"}
 
 
 def robustness(
     frame: pd.DataFrame, *, metric: str = "pearson", ax: Axes | None = None, band: bool = True
 ) -> Axes:
-    """Draw accuracy against the level of a disturbance, a line a method.
+    """Draw accuracy, or without a truth stability, against the level of a disturbance, a line a method.
 
     Parameters
     ----------
@@ -68,7 +70,11 @@ def robustness(
         if band and not np.allclose(told["min"], told["max"], equal_nan=True):
             ax.fill_between(told.index, told["min"], told["max"], color=colour, alpha=0.15, linewidth=0)
     ax.set_xlabel(LEVELS.get(kinds[0], f"{kinds[0]} level"))
-    ax.set_ylabel(metric.replace("_", " "))
+    compared = set(frame["against"]) if "against" in frame.columns else set()
+    label = METRICS.get(metric, metric.replace("_", " "))
+    if metric in METRICS and len(compared) == 1:  # else the caller knows what was compared
+        label += f"\n{AGAINST.get(compared.pop(), '')}".rstrip()
+    ax.set_ylabel(label)
     ax.spines[["top", "right"]].set_visible(False)
     ax.legend(frameon=False, fontsize="small")
     return ax

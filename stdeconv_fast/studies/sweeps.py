@@ -80,9 +80,10 @@ def robustness(
     Returns
     -------
     DataFrame
-        A row for each level, repeat and method: ``kind``, ``level``, ``repeat``, ``method``, ``pearson``, ``rmse``,
-        ``jsd``, ``auprc``, ``n_spots`` (compared), ``seconds`` and ``note``: empty, or why a run failed; its figures
-        are NaN then. The rows do not depend on the order of spots, cells and genes, nor on the number of jobs.
+        A row for each level, repeat and method: ``kind``, ``level``, ``repeat``, ``method``, ``against`` ("truth", or
+        "undisturbed": the same method's answer to the undisturbed input), ``pearson``, ``rmse``, ``jsd``, ``auprc``,
+        ``n_spots`` (compared), ``seconds`` and ``note``: empty, or why a run failed; its figures are NaN then. The
+        rows do not depend on the order of spots, cells and genes, nor on the number of jobs.
 
     Raises
     ------
@@ -117,12 +118,12 @@ def robustness(
     # threads: the jobs share the tables; the kernels work without the interpreter's lock
     found = Parallel(n_jobs=jobs, prefer="threads")(delayed(attempt)(*job) for job in plan)
     answers = dict(zip(plan, found, strict=True))
-    rows = []
+    rows, compared = [], "undisturbed" if truth is None else "truth"
     for level in levels:
         for repeat in range(repeats):
             for number, answer in enumerate(answers[level, repeat if level > 0 else 0]):
                 against = answers[0.0, 0][number]["proportions"] if truth is None else truth
-                rows.append({"kind": kind, "level": level, "repeat": repeat, **_score(answer, against)})
+                rows.append({"kind": kind, "level": level, "repeat": repeat, **_score(answer, against, compared)})
     return pd.DataFrame(rows)
 
 
@@ -213,9 +214,9 @@ def _run(methods: Mapping[str, Method], pair: tuple[AnnData, AnnData]) -> list[d
     return answers
 
 
-def _score(answer: dict[str, Any], against: pd.DataFrame | None) -> dict[str, Any]:
-    """The row of one answer, over the spots that both sides have."""
-    row = {"method": answer["method"]} | dict.fromkeys(METRICS, float("nan")) | {"n_spots": 0}
+def _score(answer: dict[str, Any], against: pd.DataFrame | None, compared: str) -> dict[str, Any]:
+    """The row of one answer, over the spots that both sides have; `compared` says what the other side is."""
+    row = {"method": answer["method"], "against": compared} | dict.fromkeys(METRICS, float("nan")) | {"n_spots": 0}
     found, note = answer["proportions"], answer["note"]
     if found is not None and against is None:
         note = "no answer to the undisturbed input"

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 
-from .built import BuiltReference
-from .errors import DataError, DataTypeError, DataWarning
+from ..built import BuiltReference
+from .checks import check_objects
+from .written import write_answer
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from anndata import AnnData
 
-    from .parcels import Result, SpotSource
-    from .studies.search import Tuning
+    from ..parcels import Result, SpotSource
+    from ..studies.search import Tuning
 
-FIT_COLUMNS = {"deviance": "_deviance", "misfit": "_misfit", "q_value": "_misfit_q"}  # of Result.fit, in obs
 CELLS_PER_TYPE = 100  # default of max_cells_per_type here, where the cell level is asked for
 
 
@@ -39,6 +37,7 @@ def deconvolve(
     seed: int = 0,
     copy: bool = False,
     spots: SpotSource | None = None,
+    store_attention: bool = False,
     **settings: Any,
 ) -> AnnData | None:
     """Estimate the cell-type composition of every spot and write it into the AnnData.
@@ -71,6 +70,8 @@ def deconvolve(
         Write into a copy and return it.
     spots : SpotStore, optional
         Where the counts are read from (`stdeconv_fast.open_spots`); `adata_st` needs no X then.
+    store_attention : bool
+        Keep the attention of the last pass: a number for each pair of neighbours. `pl.attention` draws it.
     **settings
         Fields of `stdeconv_fast.Settings`. With ``cell_level=True``, `max_cells_per_type` is 100 unless given
         (1000, as without, with ``objective="original"``, which may be given ``original_draws``).
@@ -100,6 +101,11 @@ def deconvolve(
         ``uns[key_added + "_params"]``
             ``call`` and ``settings`` (the keywords that repeat the run), the smoothing chosen, diagnostics, seconds,
             ``provenance`` (fingerprints of the input, versions).
+        ``uns[key_added + "_genes"]``, ``uns[key_added + "_types"]``
+            DataFrames of the genes used and of the types: `gene_fit` and `type_fit` of `stdeconv_fast.Result`.
+        ``obsp[key_added + "_attention"]``
+            With ``store_attention=True``: symmetric csr_matrix, (n_spots, n_spots), mean row sum 1 over the spots used.
+            Not where nothing was smoothed.
         ``obsm[key_added + "_cells"]``, ``uns[key_added + "_cells"]``
             With ``cell_level=True``: csr_matrix, (n_spots, n_cells used), the share of each reference cell; and
             the ``names`` and ``types`` of its columns.
@@ -116,32 +122,51 @@ def deconvolve(
     >>> sd.tl.deconvolve(adata_st, adata_sc, cell_type_key="cell_type")  # doctest: +SKIP
     >>> adata_st.obsm["stdeconv"].head()  # doctest: +SKIP
     """
-    from . import pipeline
-
     call = {
         "cell_type_key": cell_type_key, "key_added": key_added, "layer_st": layer_st, "layer_sc": layer_sc,
         "spatial_key": spatial_key, "sample_key": sample_key, "neighbors_key": neighbors_key,
     }  # fmt: skip
-    _check(adata_st, adata_sc, call)
+    check_objects(adata_st, adata_sc, call)
+    result = solve(adata_st, adata_sc, call, spots=spots, device=device, n_jobs=n_jobs, seed=seed, **settings)
+    if copy:
+        adata_st = adata_st.to_memory() if adata_st.isbacked else adata_st.copy()
+    else:
+        own(adata_st)
+    write_answer(adata_st, key_added, result, call, store_attention)
+    return adata_st if copy else None
+
+
+def solve(
+    adata_st: AnnData,
+    adata_sc: AnnData | BuiltReference,
+    call: dict[str, Any],
+    *,
+    spots: SpotSource | None = None,
+    **settings: Any,
+) -> Result:
+    """Run the model on checked objects; `call` holds the other arguments of `tl.deconvolve` by name."""
+    from .. import pipeline
+
     if settings.get("cell_level") and settings.get("objective") != "original":
         settings.setdefault("max_cells_per_type", CELLS_PER_TYPE)
     if isinstance(settings.get("exclude_types"), np.ndarray):  # as it comes back from a file
         settings["exclude_types"] = settings["exclude_types"].tolist()
     if spots is None and adata_st.isbacked and not adata_st.is_view:
-        from .io.stores import open_spots
+        from ..io.stores import open_spots
 
-        spots = open_spots(adata_st, layer_st)
-    result = pipeline.deconvolve(
-        adata_st, adata_sc, None, None if isinstance(adata_sc, BuiltReference) else cell_type_key,
-        sections=sample_key, neighbors=neighbors_key, layer_st=layer_st if spots is None else None, layer_sc=layer_sc,
-        spatial_key=spatial_key, spots=spots, device=device, n_jobs=n_jobs, seed=seed, **settings,
+        spots = open_spots(adata_st, call["layer_st"])
+    return pipeline.deconvolve(
+        adata_st, adata_sc, None, None if isinstance(adata_sc, BuiltReference) else call["cell_type_key"],
+        sections=call["sample_key"], neighbors=call["neighbors_key"],
+        layer_st=call["layer_st"] if spots is None else None, layer_sc=call["layer_sc"],
+        spatial_key=call["spatial_key"], spots=spots, **settings,
     )  # fmt: skip
-    if copy:
-        adata_st = adata_st.to_memory() if adata_st.isbacked else adata_st.copy()
-    elif adata_st.is_view:
-        adata_st._init_as_actual(adata_st.to_memory() if adata_st.isbacked else adata_st.copy())
-    _write(adata_st, key_added, result, call)
-    return adata_st if copy else None
+
+
+def own(adata: AnnData) -> None:
+    """Make a view an object of its own, so that it can be written to."""
+    if adata.is_view:
+        adata._init_as_actual(adata.to_memory() if adata.isbacked else adata.copy())
 
 
 def tune(
@@ -178,13 +203,13 @@ def tune(
     DataError
         Input, grid or options that cannot be used.
     """
-    from .studies import search
+    from ..studies import search
 
     call = {
         "cell_type_key": cell_type_key, "key_added": "stdeconv", "layer_st": layer_st, "layer_sc": layer_sc,
         "spatial_key": spatial_key, "sample_key": sample_key,
     }  # fmt: skip
-    _check(adata_st, adata_sc, call)
+    check_objects(adata_st, adata_sc, call)
     searched = list(grid) if isinstance(grid, dict) else []
     if (options.get("cell_level") or "cell_level" in searched) and "max_cells_per_type" not in searched:
         options.setdefault("max_cells_per_type", CELLS_PER_TYPE)
@@ -192,118 +217,3 @@ def tune(
         adata_st, adata_sc, None, None if isinstance(adata_sc, BuiltReference) else cell_type_key, grid=grid,
         sections=sample_key, layer_st=layer_st, layer_sc=layer_sc, spatial_key=spatial_key, **options,
     )  # fmt: skip
-
-
-def _check(adata_st: Any, adata_sc: Any, call: dict[str, Any]) -> None:
-    """Refuse what is no AnnData, and keys that are no names or not there."""
-    from anndata import AnnData
-
-    for name, value in (("adata_st", adata_st), ("adata_sc", adata_sc)):
-        if not isinstance(value, AnnData) and not (name == "adata_sc" and isinstance(value, BuiltReference)):
-            raise DataTypeError(
-                f"`{name}` must be an AnnData; got {type(value).__name__}. "
-                "Use stdeconv_fast.deconvolve for tables and arrays."
-            )
-    for name, value in call.items():
-        optional = name in ("layer_st", "layer_sc", "sample_key", "neighbors_key")
-        if not isinstance(value, str) and not (optional and value is None):
-            raise DataTypeError(f"`{name}` must be a str{' or None' if optional else ''}; got {type(value).__name__}.")
-    key = call["key_added"]
-    if not key or "/" in key:
-        raise DataError(f"`key_added` must be a name without '/', which h5ad files cannot hold; got {key!r}.")
-    if key == call["spatial_key"]:
-        raise DataError(f"`key_added` must not be the key of the coordinates; got {key!r} for both.")
-    written = [key + ending for ending in ("_dominant", "_status", *FIT_COLUMNS.values())]
-    if call["sample_key"] in written:
-        raise DataError(f"`key_added` must leave the column of the sections as it is; got {call['sample_key']!r}.")
-    built = isinstance(adata_sc, BuiltReference)
-    columns = [("sample_key", "adata_st", adata_st.obs)]
-    for name, table, obs in columns if built else [("cell_type_key", "adata_sc", adata_sc.obs), *columns]:
-        wanted = call[name]
-        if wanted is not None and wanted not in obs.columns:
-            from difflib import get_close_matches
-
-            there = [str(column) for column in obs.columns]
-            close = get_close_matches(wanted, there, n=1, cutoff=0.6)
-            listed = ", ".join(map(repr, there[:10])) + (", ..." if len(there) > 10 else "") or "no columns"
-            remedy = f"{name}={close[0]!r}" if close else f"{name} with one of them" if there else f"add it to {table}"
-            raise DataError(f"{table}.obs must have the column {wanted!r}; got {listed}. Pass {remedy}.")
-    labels = {str(label) for label in (adata_sc.types if built else adata_sc.obs[call["cell_type_key"]].unique())}
-    if len({label.replace("/", "|") for label in labels}) < len(labels):
-        raise DataError("cell types must differ in more than '/' and '|', as h5ad files hold no '/'. Rename them.")
-
-
-def _write(adata: AnnData, key: str, result: Result, call: dict[str, Any]) -> None:
-    from .stages.aggregate import dominant_types
-
-    # without a name: h5ad files hold no table whose index is called as a column is
-    columns, names = _columns(result.proportions.columns), adata.obs_names.rename(None)
-
-    def renamed(table: pd.DataFrame) -> pd.DataFrame:
-        """The same numbers, not copied, under the names of the object."""
-        table = table.copy(deep=False)
-        table.index, table.columns = names, columns
-        return table
-
-    codes = dominant_types(result.proportions.to_numpy())
-    adata.obsm[key] = renamed(result.proportions)
-    adata.obs[key + "_dominant"] = pd.Categorical.from_codes(codes, categories=result.proportions.columns.astype(str))
-    adata.obs[key + "_status"] = pd.Categorical(result.status.to_numpy())
-    adata.uns[key + "_params"] = _params(result, call)
-    for slot in (adata.obsm, adata.uns):  # of an earlier run
-        slot.pop(key + "_cells", None)
-    for ending, table in (("_se", result.standard_errors), ("_q", result.q_values)):
-        adata.obsm.pop(key + ending, None)
-        if table is not None:
-            adata.obsm[key + ending] = renamed(table)
-    for column, ending in FIT_COLUMNS.items():
-        if result.fit is not None:
-            adata.obs[key + ending] = result.fit[column].to_numpy()
-        elif key + ending in adata.obs:
-            del adata.obs[key + ending]
-    if result.cell_weights is not None:
-        adata.obsm[key + "_cells"] = result.cell_weights
-        adata.uns[key + "_cells"] = {
-            "names": result.cells.to_numpy().astype(str), "types": result.cell_types.to_numpy().astype(str),
-        }  # fmt: skip
-
-
-def _columns(types: pd.Index) -> list[str]:
-    """Names of the types as columns that h5ad files can hold: "|" for "/", told in a warning."""
-    names = [name.replace("/", "|") for name in types]
-    if names != list(types):
-        changed = ", ".join(repr(name) for name in types if "/" in name)
-        warnings.warn(
-            f"h5ad files hold no '/' in names: the columns of {changed} have '|' in its place.",
-            DataWarning,
-            stacklevel=4,
-        )
-    return names
-
-
-def _params(result: Result, call: dict[str, Any]) -> dict[str, Any]:
-    """What was done, in values that any h5ad file holds; None is left out, as it is the default where it is allowed."""
-    from . import __version__
-
-    def plain(values: dict[str, Any]) -> dict[str, Any]:
-        kept = {name: value for name, value in values.items() if value is not None}
-        return {name: np.array(v, dtype=str) if isinstance(v, list | tuple) else v for name, v in kept.items()}
-
-    path = pd.DataFrame(result.strengths.path)
-    return {
-        "version": __version__,
-        "call": plain(call),
-        "settings": plain(result.settings.as_dict()),
-        "lambda_spatial": float(result.strengths.lambda_spatial),
-        "phi": float(result.strengths.phi),
-        "tuned": bool(result.strengths.tuned),
-        "path": {str(name): _column(path[name]) for name in path.columns},
-        "diagnostics": plain(result.diagnostics),
-        "provenance": {part: dict(values) for part, values in result.provenance.items()},
-        "seconds": dict(result.seconds),
-    }
-
-
-def _column(values: pd.Series) -> np.ndarray:
-    numeric = pd.api.types.is_numeric_dtype(values)
-    return values.to_numpy(dtype=np.float64) if numeric else values.to_numpy().astype(str)
