@@ -266,6 +266,9 @@ def run(
     diagnostics = {
         "n_spots": len(status), "n_spots_used": len(rows), "n_cells": int((inputs.cell_types >= 0).sum()),
         "n_types": len(inputs.types), "n_genes_shared": len(inputs.genes), "n_genes_used": len(kept),
+        "cells_per_type": np.bincount(
+            inputs.cell_types[inputs.cell_types >= 0], minlength=len(inputs.types)
+        ).tolist(),
         "roughness": roughness, "platform_log2_sd": known.platform_log2_sd, "platform": known.platform,
         "abundance": "cells" if by_cell else "mrna", "device": workers.device, "notes": notes,
     }  # fmt: skip

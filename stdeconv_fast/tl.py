@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from .studies.search import Tuning
 
 FIT_COLUMNS = {"deviance": "_deviance", "misfit": "_misfit", "q_value": "_misfit_q"}  # of Result.fit, in obs
+WORST_GENES = 20  # that are kept beside the answer
 CELLS_PER_TYPE = 100  # default of max_cells_per_type here, where the cell level is asked for
 
 
@@ -99,7 +100,8 @@ def deconvolve(
             With ``detection=True``: DataFrame, (n_spots, n_types), q-values of the presence of each type.
         ``uns[key_added + "_params"]``
             ``call`` and ``settings`` (the keywords that repeat the run), the smoothing chosen, diagnostics, seconds,
-            ``provenance`` (fingerprints of the input, versions).
+            ``provenance`` (fingerprints of the input, versions), ``memory_gb`` (peak of this process until now, where
+            the system tells) and ``genes``, those in excess where spots fit worst.
         ``obsm[key_added + "_cells"]``, ``uns[key_added + "_cells"]``
             With ``cell_level=True``: csr_matrix, (n_spots, n_cells used), the share of each reference cell; and
             the ``names`` and ``types`` of its columns.
@@ -278,12 +280,13 @@ def _columns(types: pd.Index) -> list[str]:
 def _params(result: Result, call: dict[str, Any]) -> dict[str, Any]:
     """What was done, in values that any h5ad file holds; None is left out, as it is the default where it is allowed."""
     from . import __version__
+    from .memory import peak_bytes
 
     def plain(values: dict[str, Any]) -> dict[str, Any]:
         kept = {name: value for name, value in values.items() if value is not None}
-        return {name: np.array(v, dtype=str) if isinstance(v, list | tuple) else v for name, v in kept.items()}
+        return {name: _array(v) if isinstance(v, list | tuple) else v for name, v in kept.items()}
 
-    path = pd.DataFrame(result.strengths.path)
+    peak, path = peak_bytes(), pd.DataFrame(result.strengths.path)
     return {
         "version": __version__,
         "call": plain(call),
@@ -295,7 +298,21 @@ def _params(result: Result, call: dict[str, Any]) -> dict[str, Any]:
         "diagnostics": plain(result.diagnostics),
         "provenance": {part: dict(values) for part, values in result.provenance.items()},
         "seconds": dict(result.seconds),
+        **({} if peak is None else {"memory_gb": peak / 1e9}),
+        **({} if result.gene_fit is None else {"genes": _worst_genes(result.gene_fit)}),
     }
+
+
+def _array(values: list | tuple) -> np.ndarray:
+    whole = len(values) > 0 and all(type(value) is int for value in values)
+    return np.array(values, dtype=np.int64 if whole else str)
+
+
+def _worst_genes(fit: pd.DataFrame) -> dict[str, np.ndarray]:
+    """The genes most in excess in the spots that fit worst."""
+    worst = fit.sort_values("rank", kind="stable").head(WORST_GENES)
+    measures = {name: worst[name].to_numpy() for name in ("unexplained", "dispersion")}
+    return {"name": worst.index.to_numpy().astype(str), **measures}
 
 
 def _column(values: pd.Series) -> np.ndarray:

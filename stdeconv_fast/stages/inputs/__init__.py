@@ -9,11 +9,11 @@ from ...parcels import Inputs, SpotSource
 from ...settings import Settings, raise_faults
 from .built import choose_built, table_of
 from .counts_check import check_counts
+from .findings import Report
 from .genes import match_genes
 from .labels import read_cell_types
 from .links import read_links
 from .places import note_places, read_coordinates, read_sections, read_status
-from .report import Report
 from .tables import read_table
 
 __all__ = ["read_inputs"]

@@ -8,7 +8,7 @@ import numpy as np
 from scipy import sparse as sp
 
 from ...kernels.cpu.counts import count_odd
-from .report import Report
+from .findings import Report
 from .tables import Table
 
 MOST_COUNTS = 1e12  # no instrument counts so many molecules; sums of larger ones overflow float32

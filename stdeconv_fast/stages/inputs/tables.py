@@ -12,8 +12,8 @@ from scipy import sparse as sp
 from ...errors import DataError, DataTypeError
 from ...kernels.cpu.counts import count_zeros
 from ...parcels import SpotSource
+from .findings import Report, count, kind_of, likeliest, some
 from .names import Names, Rows, duplicates, named, read_names
-from .report import Report, count, kind_of, likeliest, some
 
 BLOCK = 1 << 23  # entries of a dense table that are turned sparse at once
 KINDS = "a pandas DataFrame, a NumPy array, a SciPy sparse matrix or an AnnData"
