@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from .errors import DataError, DataTypeError, DataWarning, DeviceError, MemoryLimitError
     from .io.stores import open_spots
     from .original_draws import OriginalDraws
+    from .pages.writing import report
     from .parcels import Result
     from .pipeline import deconvolve
     from .scoring import evaluate
@@ -45,6 +46,7 @@ __all__ = [
     "open_spots",
     "pl",
     "pp",
+    "report",
     "robustness",
     "simulate",
     "tl",
@@ -67,6 +69,7 @@ _HOMES = {
     "open_spots": "io.stores",
     "evaluate": "scoring",
     "filter_reference": "studies.references",
+    "report": "pages.writing",
     "robustness": "studies.sweeps",
     "simulate": "tissue",
     "tune": "studies.search",

@@ -84,6 +84,23 @@ def available_bytes() -> tuple[int, str] | None:
     return min(found) if found else None
 
 
+def peak_bytes() -> int | None:
+    """Most memory that this process has held so far, in bytes; None where the system does not say.
+
+    Linux counts from the start of the process, or from where its peak was last reset.
+    """
+    with contextlib.suppress(OSError, ValueError, StopIteration):
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return int(next(line for line in lines if line.startswith("VmHWM:")).split()[1]) * 1024
+    with contextlib.suppress(ImportError, OSError):
+        import resource
+        import sys
+
+        most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return most if sys.platform == "darwin" else most * 1024
+    return None
+
+
 def demand_room(needed: int, max_memory: float | None, what: str = "the run") -> None:
     """Refuse what does not fit.
 

@@ -141,6 +141,8 @@ class Reference:
         Standard deviation of the log2 platform effect over genes.
     platform : str
         How the platform effect was estimated ("pooled", "joint", "none").
+    gene_correlation : float
+        Of the logarithms of observed and expected counts over genes, of the pooled spots; NaN where too few were seen.
     """
 
     profiles: np.ndarray
@@ -150,6 +152,7 @@ class Reference:
     mrna_content: np.ndarray
     platform_log2_sd: float
     platform: str
+    gene_correlation: float = float("nan")
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -166,6 +167,10 @@ def run(
             )
             pieces, workers = in_pieces.settle_device(pieces, workers, settings, len(inputs.types), notes)
             known = reference.fit_reference(profiles, kept, gene_totals, settings.platform)
+            unrelated = reference.warn_of(known)
+            if unrelated:
+                notes.append(unrelated)
+                warnings.warn(unrelated, DataWarning, stacklevel=3)
         with clock.stage("graph"):
             coordinates, sections = inputs.coordinates[rows], inputs.sections[rows]
             gene_keys = reference.gene_keys(profiles, gene_totals, kept, settings.seed)
@@ -268,8 +273,12 @@ def run(
         "n_spots": len(status), "n_spots_used": len(rows), "n_cells": int((inputs.cell_types >= 0).sum()),
         "n_types": len(inputs.types), "n_genes_shared": len(inputs.genes), "n_genes_used": len(kept),
         "median_counts": float(np.median(pieces.totals)) if len(rows) else float("nan"),
+        "cells_per_type": np.bincount(
+            inputs.cell_types[inputs.cell_types >= 0], minlength=len(inputs.types)
+        ).tolist(),
         "roughness": roughness, "platform_log2_sd": known.platform_log2_sd, "platform": known.platform,
-        "abundance": "cells" if by_cell else "mrna", "device": workers.device, "notes": notes,
+        "gene_correlation": known.gene_correlation, "abundance": "cells" if by_cell else "mrna",
+        "device": workers.device, "notes": notes,
     }  # fmt: skip
     return Result(
         proportions=by_spot(shares, types),
@@ -325,11 +334,16 @@ def _refine(
     )  # fmt: skip
 
 
+def can_show_bars() -> bool:
+    """Whether stderr is a terminal or this is a notebook: in a file or a pipe, bars are noise."""
+    return "ipykernel" in sys.modules or (sys.stderr is not None and sys.stderr.isatty())
+
+
 class Clock:
     """Wall time of each stage, with a progress bar on the long ones."""
 
     def __init__(self, progress: bool, reading: float) -> None:
-        self.progress = progress
+        self.progress = progress and can_show_bars()
         self.seconds = {"input": reading}
 
     @contextmanager

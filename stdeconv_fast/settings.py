@@ -83,7 +83,7 @@ class Settings:
         GB (1e9 bytes) that a run may take besides its input, by an estimate made before the work; more is refused.
         None: what is available, limits of containers included.
     progress : bool
-        Show progress bars on long stages.
+        Show progress bars on long stages, on a terminal and in notebooks.
     objective : {"model", "original"}
         "original": what the original program computes, to repeat its results (the README tells why it is not the
         default). phi, the lambdas, max_cells_per_type, n_iter and k_neighbors, which counts the spot itself, then

@@ -25,9 +25,9 @@ PACKAGE, KERNELS = ROOT / "stdeconv_fast", ROOT / "kernels"
 # (files inside a package that is named here share its place).
 FLOORS = {
     "faces": ("", "attention_regression_deconv", "cli", "pl", "pp", "tl"),
-    "studies": tuple(f"studies.{name}" for name in (
+    "studies": ("pages", *(f"studies.{name}" for name in (
         "disturbances", "plots", "references", "search", "sweeps", "trials",
-    )),
+    ))),
     "side rooms": ("io", "scoring", "tissue"),
     "pipeline": ("pipeline",),
     "procedures": tuple(
@@ -75,6 +75,7 @@ MEND_THE_LINK = (
     "rm -rf stdeconv_fast/kernels && ln -s ../kernels stdeconv_fast/kernels "
     "(a clone on Windows needs: git config core.symlinks true)."
 )
+PAGE = (".html", ".css", ".js")  # what a page is made of
 HEAVY = ("anndata", "click", "cupy", "joblib", "matplotlib", "numba", "numpy", "pandas", "scipy", "tqdm")
 
 
@@ -288,6 +289,7 @@ def test_the_wheel_holds_one_package(tmp_path):
     modules = {f"stdeconv_fast/{name.replace('.', '/')}" for name in SOURCES if name not in PACKAGES}
     modules |= {f"stdeconv_fast/{name.replace('.', '/')}".rstrip("/") + "/__init__" for name in PACKAGES}
     sources = {f"stdeconv_fast/kernels/cuda/{path.name}" for path in (KERNELS / "cuda").glob("*.cu*")}
+    sources |= {f"stdeconv_fast/pages/{path.name}" for path in (PACKAGE / "pages").iterdir() if path.suffix in PAGE}
     assert files == {f"{name}.py" for name in modules} | {"stdeconv_fast/py.typed"} | sources
 
 

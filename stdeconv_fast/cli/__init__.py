@@ -7,6 +7,7 @@ import click
 from .console import EXIT_CODES
 from .demo import demo
 from .info import info
+from .pages import write_report
 from .run import run
 from .scores import evaluate
 from .searches import tune
@@ -36,5 +37,5 @@ def main() -> None:
     """Cell-type proportions of spatial transcriptomics spots from a single-cell reference."""
 
 
-for command in (run, validate, tune, evaluate, simulate, demo, info, warmup):
+for command in (run, validate, tune, evaluate, write_report, simulate, demo, info, warmup):
     main.add_command(command)

@@ -14,8 +14,9 @@ import click
 from .console import plain_warnings
 from .recipes import recipe_path
 from .requests import demand_text, demand_there
-from .run import read_reference
 from .sections import KEY, deconvolve_file
+from .sources import read_cells
+from .words import to_options
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -37,13 +38,15 @@ def run_batch(
     from ..backend import choose_device
 
     outs = _name_outputs(request, work)
+    tables, works = _name_beside(outs, request.run["csv"], ".csv"), _name_beside(outs, work, "")
     demand_there("REFERENCE", request.reference)
     started = time.perf_counter()
     choose_device(settings.get("device", "auto"))
     cells, rows, shown = _Reference(request, settings), [], not quiet and sys.stderr.isatty()
-    for spatial, out in tqdm(list(zip(request.spatial, outs, strict=True)), disable=not shown, unit="file"):
+    jobs = list(zip(request.spatial, outs, tables, works, strict=True))
+    for spatial, out, table, place in tqdm(jobs, disable=not shown, unit="file"):
         with plain_warnings(quiet, f"{spatial}: "):
-            row = _run_one(request, settings, spatial, out, cells, resume)
+            row = _run_one(request, settings, spatial, out, cells, resume, table, place)
         rows.append(row)
         if row["status"] == "failed":
             tqdm.write(f"stdeconv-fast: error: {row['error']}", file=sys.stderr)
@@ -59,15 +62,15 @@ def run_batch(
 
 
 def _name_outputs(request: Request, work: str | None) -> list[str]:
-    """Where each answer goes, before any of them is begun."""
+    """Where each answer goes, before any of them is begun; --csv and --work are folders."""
     from ..errors import DataError
     from ..io.archives import is_archive
     from ..settings import raise_faults
 
     faults = []
     for option, value in (("--work", work), ("--csv", request.run["csv"])):
-        if value is not None:
-            faults.append(DataError(f"{option} must be left out of a batch; got '{value}'. Run the file by itself."))
+        if value is not None and Path(value).exists() and not Path(value).is_dir():
+            faults.append(DataError(f"{option} must be a folder for a batch, with a part for each; got '{value}'."))
     if request.run["cell_type_key"] is None and not is_archive(request.reference):
         raise click.UsageError("Missing option '--cell-type-key'.")
     demand_text("--out-dir", request.out_dir)
@@ -83,8 +86,15 @@ def _name_outputs(request: Request, work: str | None) -> list[str]:
             faults.append(DataError(f"--out-dir must be another folder than that of the input; '{out}' is read."))
         outs[spatial] = out
     raise_faults(faults, "batch")
-    Path(request.out_dir).mkdir(parents=True, exist_ok=True)
+    for folder in (request.out_dir, request.run["csv"], work):
+        if folder is not None:
+            Path(folder).mkdir(parents=True, exist_ok=True)
     return list(outs.values())
+
+
+def _name_beside(outs: list[str], folder: str | None, ending: str) -> list[str | None]:
+    """Files or folders named as the answers are."""
+    return [None if folder is None else str(Path(folder) / (Path(out).stem + ending)) for out in outs]
 
 
 class _Reference:
@@ -108,7 +118,7 @@ class _Reference:
             from ..studies.references import build_reference
 
             started, run, settings = time.perf_counter(), self._request.run, self._settings
-            found = read_reference(self._request, settings.get("max_memory"))
+            found = read_cells(self._request.reference, settings.get("max_memory"))
             # what is no counts is read anew by every run: a built reference holds counts
             if not isinstance(found, BuiltReference) and settings.get("check_counts", True):
                 keep = bool(settings.get("cell_level")) or settings.get("objective") == "original"
@@ -122,8 +132,9 @@ class _Reference:
 
 
 def _run_one(
-    request: Request, settings: dict[str, Any], spatial: str, out: str, cells: _Reference, resume: bool
-) -> dict[str, Any]:
+    request: Request, settings: dict[str, Any], spatial: str, out: str, cells: _Reference, resume: bool,
+    table: str | None, work: str | None,
+) -> dict[str, Any]:  # fmt: skip
     """One file: done, skipped or failed."""
     from ..errors import DataError
 
@@ -139,6 +150,8 @@ def _run_one(
         return {**row, "error": _named(spatial, str(fault)), "seconds": time.perf_counter() - started}
     if resume:
         other = compare(out, wanted)
+        if other is None and table is not None and not Path(table).is_file():
+            other = "made anew: no table"
         if other is None:
             return {**row, "status": "skipped", "note": "finished before"}
         row["note"] = other
@@ -147,8 +160,9 @@ def _run_one(
     try:
         Path(recipe_path(out)).unlink(missing_ok=True)
         row["summary"] = deconvolve_file(
-            spatial, request.reference, out, cells.get, request.run, settings, prepared=cells.prepared, request=wanted
-        )
+            spatial, request.reference, out, cells.get, {**request.run, "csv": table}, settings, work=work,
+            resume=resume and work is not None and Path(work).exists(), prepared=cells.prepared, request=wanted,
+        )  # fmt: skip
         row["status"] = "done"
     except DataError as fault:
         row["error"] = _named(spatial, str(fault))
@@ -162,7 +176,7 @@ def _run_one(
 
 
 def _named(spatial: str, message: str) -> str:
-    return f"{spatial}: {message}"
+    return f"{spatial}: {to_options(message)}"
 
 
 def digest_of(path: str) -> str:

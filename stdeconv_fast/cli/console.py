@@ -10,6 +10,8 @@ from typing import Any
 
 import click
 
+from .words import to_options
+
 EXIT_CODES = (
     "Exit codes: 0 done; 1 a fault of the program; 2 input, settings or options that cannot be used; 3 a file of a "
     "batch failed (run), or compiled kernels cannot be kept (warmup); 130 interrupted; 143 terminated (SIGTERM)."
@@ -27,7 +29,7 @@ def reporting(command: Callable[..., None]) -> Callable[..., None]:
             with _ended_by_exception():
                 command(**options)
         except (DataError, DeviceError) as fault:
-            fail(str(fault))
+            fail(to_options(str(fault)))
         except MemoryError:
             fail("there is not enough memory for this run.")
         except OSError as fault:
@@ -80,7 +82,7 @@ def plain_warnings(quiet: bool, about: str = "") -> Iterator[None]:
     said = set()
 
     def show(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
-        text = " ".join(str(message).split())
+        text = to_options(" ".join(str(message).split()))
         if not quiet and text not in said:
             said.add(text)
             click.echo(f"warning: {about}{text}", err=True)

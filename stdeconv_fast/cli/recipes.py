@@ -9,7 +9,7 @@ from typing import Any
 
 KINDS: dict[str, type] = {  # of the table [run]; spatial may be a list
     "spatial": str, "reference": str, "out": str, "out_dir": str, "csv": str, "cell_type_key": str, "no_counts": bool,
-    "tiles": int, "spatial_key": str, "sample_key": str, "layer_st": str, "layer_sc": str,
+    "tiles": int, "spatial_key": str, "sample_key": str, "neighbors_key": str, "layer_st": str, "layer_sc": str,
 }  # fmt: skip
 PATHS = ("spatial", "reference", "out", "out_dir", "csv")
 ON_THE_LINE = {"work": "--work", "resume": "--resume", "json": "--json", "quiet": "--quiet", "progress": "--quiet"}

@@ -4,17 +4,11 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from .console import EXIT_CODES, plain_warnings, reporting
-
-if TYPE_CHECKING:
-    from anndata import AnnData
-
-    from ..built import BuiltReference
-    from .requests import Request
 
 
 def switch(name: str, words: str) -> Any:
@@ -35,9 +29,10 @@ def switch(name: str, words: str) -> Any:
     "--resume", is_flag=True,
     help="Go on with the killed run whose work folder is --work; of a batch, skip what is finished.",
 )  # fmt: skip
-@click.option("--csv", type=click.Path(), metavar="FILE", help="The proportions as a table, spots by types.")
+@click.option("--csv", type=click.Path(), metavar="FILE", help="The proportions as a table; of a batch a folder.")
 @click.option("--spatial-key", default="spatial", show_default=True, metavar="K", help="obsm key of the coordinates.")
 @click.option("--sample-key", metavar="K", help="Column of the spots' obs with the section of each.")
+@click.option("--neighbors-key", metavar="K", help="obsp key of a neighbour graph to use (squidpy's, say).")
 @click.option("--layer-st", metavar="L", help="Layer with the counts of the spots.")
 @click.option("--layer-sc", metavar="L", help="Layer with the counts of the reference.")
 @click.option(
@@ -58,19 +53,23 @@ def run(**options: Any) -> None:
     """Find the cell-type proportions of the spots in SPATIAL with the single-cell data in REFERENCE.
 
     Both hold raw counts. REFERENCE is an h5ad file, a zarr folder or a saved built reference. SPATIAL is an h5ad file,
-    a zarr folder or a folder of such (tiles of one tissue); it is read by blocks and never held whole. OUT gets what
-    SPATIAL holds and obsm["stdeconv"] (spots by types), obs["stdeconv_dominant"], obs["stdeconv_status"],
-    obs["stdeconv_deviance"], obs["stdeconv_misfit"] (high where a type is missing from the reference) and
-    uns["stdeconv_params"]; with --standard-errors also obsm["stdeconv_se"], with --detection obsm["stdeconv_q"]
-    (q-values of presence).
+    a zarr folder or a folder of such (tiles of one tissue); it is read by blocks and never held whole. Both may be
+    what a platform wrote, too (Visium, Visium HD, Xenium, Slide-seq, Curio, 10x mtx and h5, SpatialData): it is read
+    whole, and SPATIAL is copied into a temporary file.
+
+    OUT gets what SPATIAL holds and obsm["stdeconv"] (spots by types), obs["stdeconv_dominant"],
+    obs["stdeconv_status"], obs["stdeconv_deviance"], obs["stdeconv_misfit"] (high where a type is missing from the
+    reference) and uns["stdeconv_params"]; with --standard-errors also obsm["stdeconv_se"], with --detection
+    obsm["stdeconv_q"] (q-values of presence).
 
     The settings are written beside it, into OUT.toml: `run --config OUT.toml` repeats the run, to the same bits. Such
     a file has the tables [run] (the options above by their long names, with _ for -, and spatial and reference) and
     [settings] (fields of stdeconv_fast.Settings); options on the command line beat it. Its paths are taken from its
     folder.
 
-    A batch is several SPATIAL with one REFERENCE, which is prepared once, and --out-dir. A SPATIAL that fails is named
-    and does not end the others. With --resume those are skipped whose output is whole and was made from the same input
+    A batch is several SPATIAL with one REFERENCE, which is prepared once, and --out-dir; --csv and --work then name
+    folders, in which each has a table and a work folder of its own. A SPATIAL that fails is named and does not end the
+    others. With --resume those are skipped whose output is whole and was made from the same input
     with the same settings.
     """
     from ..settings import Settings
@@ -88,9 +87,9 @@ def run(**options: Any) -> None:
     from ..errors import DataError
     from ..io.archives import is_archive
     from ..io.atomic import check_writable
-    from ..io.probe import probe_all
     from .recipes import recipe_path
     from .sections import deconvolve_file, tell
+    from .sources import read_cells
 
     (spatial,), reference, out = request.spatial, request.reference, request.out
     check_files({"SPATIAL": spatial, "REFERENCE": reference}, {"--out": out, "--csv": request.run["csv"]})
@@ -100,11 +99,9 @@ def run(**options: Any) -> None:
             raise DataError(f"--csv must not be the file of the settings; got '{recipe}'.")
     if request.run["cell_type_key"] is None and not is_archive(reference):
         raise click.UsageError("Missing option '--cell-type-key'.")
-    if not is_archive(reference):
-        probe_all(Path(reference), "REFERENCE")
     with plain_warnings(quiet):
         summary = deconvolve_file(
-            spatial, reference, out, lambda: read_reference(request, settings.get("max_memory")), request.run, settings,
+            spatial, reference, out, lambda: read_cells(reference, settings.get("max_memory")), request.run, settings,
             work=options["work"], resume=options["resume"],
         )  # fmt: skip
     changed = [name for name, known in request.known_inputs.items() if summary["inputs"].get(name, known) != known]
@@ -117,14 +114,3 @@ def run(**options: Any) -> None:
         click.echo(json.dumps(summary, allow_nan=False))
     elif not quiet:
         click.echo(tell(summary))
-
-
-def read_reference(request: Request, max_memory: float | None) -> AnnData | BuiltReference:
-    """The reference as it lies in its file."""
-    from ..built import BuiltReference
-    from ..io.archives import is_archive
-    from .sections import read_table
-
-    if is_archive(request.reference):
-        return BuiltReference.load(request.reference)
-    return read_table(request.reference, "REFERENCE", max_memory)

@@ -59,29 +59,28 @@ def deconvolve_file(
     """
     from .. import tl
     from ..io.atomic import atomic_path
-    from ..io.probe import probe_all
     from ..io.results import check_results, write_results
-    from ..io.stores import open_spots
     from ..work_folder import clear_work
+    from .sources import open_input, read_labels
 
     counts, csv, key = not run["no_counts"], run["csv"], run["cell_type_key"]
-    probe_all(Path(spatial), "SPATIAL")
-    with open_spots(spatial, run["layer_st"]) as store:
+    with open_input(spatial, run["layer_st"]) as store:
         check_results(store, out, counts=counts)
-        spots = store.without_counts(run["spatial_key"])
+        spots = read_labels(store, run["spatial_key"], run["neighbors_key"])
+        filled = set(spots.obsm) - set(store.obsm_keys)  # places from elsewhere
         known = cells()
         tl.deconvolve(
             spots, known, **({} if key is None else {"cell_type_key": key}), key_added=KEY,
             layer_sc=None if prepared else run["layer_sc"], spatial_key=run["spatial_key"],
-            sample_key=run["sample_key"], spots=store, tiles=run["tiles"], work_folder=work, resume=resume,
-            keep_work=True, **settings,
+            sample_key=run["sample_key"], neighbors_key=run["neighbors_key"], spots=store, tiles=run["tiles"],
+            work_folder=work, resume=resume, keep_work=True, **settings,
         )  # fmt: skip
         del known
         params = spots.uns[f"{KEY}_params"]
         if request is not None:
             params["request"] = request
         parts = {"obs": spots.obs.columns, "obsm": spots.obsm, "uns": spots.uns}
-        new = {part: [name for name in names if name in WRITTEN[part]] for part, names in parts.items()}
+        new = {part: [name for name in names if name in {*WRITTEN[part], *filled}] for part, names in parts.items()}
         with ExitStack() as files:
             recipe = files.enter_context(atomic_path(recipe_path(out)))
             table = files.enter_context(atomic_path(csv)) if csv else None

@@ -39,10 +39,10 @@ def warmup(everything: bool, as_json: bool) -> None:
     kernels = list_kernels()
     folders = sorted({kernel.stats.cache_path or "" for kernel in kernels})
     kept = bool(folders) and "" not in folders
-    before = _count(kernels)
+    before = count_forms(kernels)
     if kept:
         _run_all(list_jobs(everything))
-    compiled, loaded = (now - then for now, then in zip(_count(kernels), before, strict=True))
+    compiled, loaded = (now - then for now, then in zip(count_forms(kernels), before, strict=True))
     files = [file for folder in folders if folder for file in Path(folder).glob("*.nb[ic]")]
     summary = {
         "seconds": time.perf_counter() - started,
@@ -161,7 +161,7 @@ def _run_all(jobs: list[Job]) -> None:
             bar.update()
 
 
-def _count(kernels: list[Any]) -> tuple[int, int]:
+def count_forms(kernels: list[Any]) -> tuple[int, int]:
     """Forms of the kernels (one for each combination of dtypes) compiled and loaded in this process."""
     stats = [kernel.stats for kernel in kernels]
     return sum(sum(s.cache_misses.values()) for s in stats), sum(sum(s.cache_hits.values()) for s in stats)

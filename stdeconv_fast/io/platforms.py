@@ -98,6 +98,26 @@ def read(path: Any, *, bin_size: int | None = None, table: str | None = None, im
     return adata
 
 
+def needs_reading(path: Path) -> bool:
+    """Whether `read` alone knows what lies at a path: no AnnData, nor a folder of such, that is read by blocks.
+
+    A folder in which nothing is known counts, so that `read` tells what was looked for.
+    """
+    if not path.is_dir():
+        return path.suffix in (".h5", ".hdf5") and is_10x_h5(path)
+    if is_zarr(path):
+        return (path / "tables").is_dir()
+    tables = [file for file in path.iterdir() if file.suffix in (".h5ad", ".zarr") and not file.name.startswith(".")]
+    folder = path / "outs" if (path / "outs").is_dir() else path
+    finders = (find_bins, find_positions, find_cells, find_locations, find_mtx)
+    return not tables or any(find(where) for find in finders for where in {path, folder})
+
+
+def fill_places(adata: AnnData) -> AnnData:
+    """Fill ``obsm["spatial"]``, where it lacks, from where platforms keep the places."""
+    return _with_places(adata)[0]
+
+
 def _read_file(path: Path) -> tuple[str, AnnData, list[str]]:
     if path.suffix == ".h5ad":
         import anndata

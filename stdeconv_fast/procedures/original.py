@@ -120,6 +120,7 @@ def _to_result(
     diagnostics: dict[str, Any] = {
         "n_spots": len(status), "n_spots_used": int((status == "ok").sum()),
         "n_cells": int((inputs.cell_types >= 0).sum()), "n_types": len(types), "n_genes_shared": len(inputs.genes),
+        "cells_per_type": np.bincount(inputs.cell_types[inputs.cell_types >= 0], minlength=len(types)).tolist(),
         "n_genes_used": len(inputs.genes), "platform_log2_sd": float("nan"), "platform": "none",
         "abundance": "cell weights", "device": "cpu", "notes": list(inputs.notes),
     }  # fmt: skip

@@ -28,6 +28,7 @@ JOINT_ROUNDS = 10
 EM_STEPS, EM_TOLERANCE = 500, 1e-8
 SEEN = 20  # pooled counts above which a gene tells of the platform
 SPLIT_ERROR = 0.1  # standard error of the split between two types, for which the counts are told
+UNRELATED, FEWEST_SEEN = 0.3, 30  # correlation of genes below which a reference foretells nothing; genes that tell it
 
 
 @dataclass(frozen=True)
@@ -161,6 +162,7 @@ def fit_reference(profiles: Profiles, kept_genes: np.ndarray, spot_gene_totals: 
     gamma = np.log((totals + 0.5) / (w @ means + 0.5))
     seen = totals > SEEN
     log2_sd = float(gamma[seen].std() / np.log(2)) if seen.sum() > 1 else 0.0
+    observed, expected = np.log(totals[seen] + 0.5), np.log((w @ means)[seen] + 0.5)
     factors = np.ones(len(kept_genes)) if platform == "none" else np.exp(gamma)
     if platform == "auto":
         strong = log2_sd >= STRONG_PLATFORM and len(kept_genes) >= GENES_PER_TYPE * len(means)
@@ -173,6 +175,33 @@ def fit_reference(profiles: Profiles, kept_genes: np.ndarray, spot_gene_totals: 
         mrna_content=profiles.mrna_content,
         platform_log2_sd=log2_sd,
         platform=platform,
+        gene_correlation=_correlate(observed, expected),
+    )
+
+
+def _correlate(a: np.ndarray, b: np.ndarray) -> float:
+    if len(a) < FEWEST_SEEN or not (a.std() > 0 and b.std() > 0):
+        return float("nan")
+    return float(np.corrcoef(a, b)[0, 1])
+
+
+def warn_of(known: Reference) -> str | None:
+    """A note where the reference does not foretell which genes the spots have many counts of, else None.
+
+    Notes
+    -----
+    Over the genes, logarithms of the pooled counts and of what the best mixture of the types expects are correlated.
+    Of a reference with nothing to do with the spots the correlation is about 0 +- 1 / sqrt(genes): over 13 data sets
+    whose genes were given each other's names it was -0.02 to 0.12. With their own references it was 0.38 to 1.00, the
+    least on panels of markers of like counts; with those of another platform 0.7. A weak platform effect is no fault.
+    """
+    if not known.gene_correlation < UNRELATED or known.platform_log2_sd < STRONG_PLATFORM:
+        return None
+    return (
+        f"The reference does not foretell the counts of the spots: over the genes used, observed and expected counts "
+        f"correlate by {known.gene_correlation:.2f} (of one tissue: 0.7 and more), and the platform log2 sd is "
+        f"{known.platform_log2_sd:.2f}. Check that both are of the same tissue and species and that their genes are "
+        f"named alike; else the proportions mean nothing."
     )
 
 

@@ -15,9 +15,9 @@ from ..kernels.cpu.counts import sum_segments
 from ..parallel import hold_workers
 from ..settings import Settings, raise_faults
 from ..stages.inputs.counts_check import check_counts
+from ..stages.inputs.findings import Report
 from ..stages.inputs.labels import choose_types, read_codes
 from ..stages.inputs.names import Names
-from ..stages.inputs.report import Report
 from ..stages.inputs.tables import Table, is_anndata, read_table
 from ..stages.reference import sum_types
 

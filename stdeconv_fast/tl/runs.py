@@ -100,7 +100,8 @@ def deconvolve(
             With ``detection=True``: DataFrame, (n_spots, n_types), q-values of the presence of each type.
         ``uns[key_added + "_params"]``
             ``call`` and ``settings`` (the keywords that repeat the run), the smoothing chosen, diagnostics, seconds,
-            ``provenance`` (fingerprints of the input, versions).
+            ``provenance`` (fingerprints of the input, versions) and ``memory_gb`` (peak of this process so far,
+            where the system tells).
         ``uns[key_added + "_genes"]``, ``uns[key_added + "_types"]``
             DataFrames of the genes used and of the types: `gene_fit` and `type_fit` of `stdeconv_fast.Result`.
         ``obsp[key_added + "_attention"]``

@@ -99,12 +99,13 @@ def _columns(types: pd.Index) -> list[str]:
 def _params(result: Result, call: dict[str, Any]) -> dict[str, Any]:
     """What was done, in values that any h5ad file holds; None is left out, as it is the default where it is allowed."""
     from .. import __version__
+    from ..memory import peak_bytes
 
     def plain(values: dict[str, Any]) -> dict[str, Any]:
         kept = {name: value for name, value in values.items() if value is not None}
-        return {name: np.array(v, dtype=str) if isinstance(v, list | tuple) else v for name, v in kept.items()}
+        return {name: _array(v) if isinstance(v, list | tuple) else v for name, v in kept.items()}
 
-    path = pd.DataFrame(result.strengths.path)
+    peak, path = peak_bytes(), pd.DataFrame(result.strengths.path)
     return {
         "version": __version__,
         "call": plain(call),
@@ -116,7 +117,13 @@ def _params(result: Result, call: dict[str, Any]) -> dict[str, Any]:
         "diagnostics": plain(result.diagnostics),
         "provenance": {part: dict(values) for part, values in result.provenance.items()},
         "seconds": dict(result.seconds),
+        **({} if peak is None else {"memory_gb": peak / 1e9}),
     }
+
+
+def _array(values: list | tuple) -> np.ndarray:
+    whole = len(values) > 0 and all(type(value) is int for value in values)
+    return np.array(values, dtype=np.int64 if whole else str)
 
 
 def _column(values: pd.Series) -> np.ndarray:

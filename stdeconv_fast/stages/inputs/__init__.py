@@ -5,19 +5,20 @@ from __future__ import annotations
 from typing import Any
 
 from ...built import BuiltReference
+from ...errors import DataError
 from ...parallel import hold_workers
 from ...parcels import Inputs, SpotSource
 from ...settings import Settings, raise_faults
 from .built import choose_built, table_of
 from .counts_check import check_counts
+from .findings import Report
 from .genes import match_genes
 from .labels import read_cell_types
 from .links import read_links
 from .places import note_places, read_coordinates, read_sections, read_status
-from .report import Report
 from .tables import read_table
 
-__all__ = ["read_inputs"]
+__all__ = ["check_cells", "check_spots", "read_inputs"]
 
 
 def read_inputs(
@@ -125,3 +126,22 @@ def read_inputs(
         type_sums=type_sums,
         links=links,
     )
+
+
+def check_spots(spatial: Any, sections: str | None, spatial_key: str, spots: SpotSource) -> list[DataError]:
+    """Faults of the spots by themselves, where there is no reference to read them with; as for `read_inputs`."""
+    report = Report()
+    st = read_table(spatial, "spatial", None, report, spots)
+    read_status(st, report)
+    read_coordinates(None, spatial, st, spatial_key, report)
+    read_sections(sections, spatial, st, report)
+    return report.faults
+
+
+def check_cells(reference: Any, cell_types: str | None, layer_sc: str | None, settings: Settings) -> list[DataError]:
+    """Faults of a reference by itself, where there are no spots to read it with; as for `read_inputs`."""
+    report = Report()
+    sc = read_table(reference, "reference", layer_sc, report)
+    check_counts(sc, settings.check_counts, report)
+    read_cell_types(cell_types, reference, sc, settings.exclude_types, settings.min_cells_per_type, report)
+    return report.faults

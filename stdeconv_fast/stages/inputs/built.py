@@ -9,9 +9,9 @@ from scipy import sparse as sp
 
 from ...built import BuiltReference, TypeSums
 from ...settings import Settings
+from .findings import Report, kind_of
 from .labels import choose_types
 from .names import Names, Rows
-from .report import Report, kind_of
 from .tables import Table
 
 

@@ -9,7 +9,7 @@ from scipy import sparse as sp
 
 from ...kernels.cpu.counts import count_odd
 from ...parallel import ALONE, Workers, cut
-from .report import Report
+from .findings import Report
 from .tables import Table
 
 MOST_COUNTS = 1e12  # no instrument counts so many molecules; sums of larger ones overflow float32

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from .findings import Report, count, fold
 from .names import Names, by_label, duplicates, find, texts_of
-from .report import Report, count, fold
 from .tables import Table
 
 ENSEMBL = re.compile(r"ENS[A-Z]*[GT]\d{6,}", re.IGNORECASE)

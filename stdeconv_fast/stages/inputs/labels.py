@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from .findings import Report, count, fold, kind_of, likeliest, some
 from .names import Names, align, read_names, texts_of
-from .report import Report, count, fold, kind_of, likeliest, some
 from .tables import Table, is_anndata
 
 USUAL_TYPES = (

@@ -8,7 +8,7 @@ import numpy as np
 from scipy import sparse as sp
 
 from ...settings import Settings
-from .report import Report, count, kind_of, some
+from .findings import Report, count, kind_of, some
 from .tables import Table
 
 MOST_NEIGHBOURS = 4  # of a spot in the mean, in multiples of k_neighbors: as many as ties may add to a graph of our own

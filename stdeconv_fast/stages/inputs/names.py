@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from .report import Report, some
+from .findings import Report, some
 
 MISSING_TEXTS = frozenset({"", "nan", "NaN", "None", "<NA>"})
 

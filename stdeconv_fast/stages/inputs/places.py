@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 
 from ...kernels.cpu.neighbours import tell_in_order
+from .findings import Report, count, kind_of, likeliest, some
 from .labels import codes_of, read_labels
 from .names import Names, Rows, align, read_names, texts_of
-from .report import Report, count, kind_of, likeliest, some
 from .tables import Table, is_anndata
 
 FARTHEST = 1e100  # squares of larger coordinates overflow

@@ -13,8 +13,8 @@ from ...errors import DataError, DataTypeError
 from ...kernels.cpu.counts import count_disorder, count_zeros
 from ...parallel import ALONE, LIGHT, Workers, cut
 from ...parcels import SpotSource
+from .findings import Report, count, kind_of, likeliest, some
 from .names import Names, Rows, duplicates, named, read_names
-from .report import Report, count, kind_of, likeliest, some
 
 BLOCK = 1 << 23  # entries of a dense table that are turned sparse at once
 ENTRIES = 1 << 20  # of a sparse one that a thread looks at together

@@ -1,0 +1,1 @@
+"""One page that shows an answer: read, packed, written as a single html file."""
