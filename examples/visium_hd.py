@@ -58,7 +58,8 @@ print(f"exit code {run.returncode} (-9: killed); the work folder holds {kept} fi
 run = subprocess.Popen([*command, "--resume"], cwd=folder)
 peak = os.wait4(run.pid, 0)[2].ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e9
 found = sd.io.read(folder / "out.h5ad")
-print(found.uns["stdeconv_params"]["seconds"])
+seconds = found.uns["stdeconv_params"]["seconds"]
+print("seconds of what was left:", {stage: round(float(spent), 2) for stage, spent in seconds.items()})
 
 # %%
 # The same bins in one piece, for comparison: all counts are in memory at once.
