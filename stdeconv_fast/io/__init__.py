@@ -1,4 +1,7 @@
-"""Reading and writing files: `read` any platform's, `write` an answer, `add_aliases` under the names of other tools."""
+"""Reading and writing files: `read` any platform's, `write` an answer, `add_aliases` under the names of other tools.
+
+`write_visium` writes a folder of Space Ranger, for what reads such folders.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +11,11 @@ if TYPE_CHECKING:
     from .aliases import add_aliases
     from .outputs import write
     from .platforms import read
+    from .space_ranger import write_visium
 
-__all__ = ["add_aliases", "read", "write"]
+__all__ = ["add_aliases", "read", "write", "write_visium"]
 
-_HOMES = {"add_aliases": "aliases", "read": "platforms", "write": "outputs"}
+_HOMES = {"add_aliases": "aliases", "read": "platforms", "write": "outputs", "write_visium": "space_ranger"}
 
 
 def __getattr__(name: str) -> Any:

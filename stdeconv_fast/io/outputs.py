@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -61,7 +62,8 @@ def write(what: Any, path: str | os.PathLike[str], *, key: str = "stdeconv") -> 
     if ending in (".h5ad", ".zarr"):
         adata = _as_anndata(what, key) if isinstance(what, Result) else what
         if ending == ".zarr":
-            with atomic_folder(target) as part:
+            with atomic_folder(target) as part, warnings.catch_warnings():
+                warnings.filterwarnings("ignore", "Writing zarr v2", UserWarning)  # anndata's setting, not the caller's
                 adata.write_zarr(part)
         else:
             with atomic_path(target) as part:

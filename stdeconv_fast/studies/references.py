@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
 from typing import Any
 
@@ -20,6 +21,8 @@ from ..stages.inputs.labels import choose_types, read_codes
 from ..stages.inputs.names import Names
 from ..stages.inputs.tables import Table, is_anndata, read_table
 from ..stages.reference import sum_types
+
+log = logging.getLogger("stdeconv_fast")
 
 PER = 1e4  # log1p of counts per 10,000
 
@@ -116,7 +119,7 @@ def filter_reference(
     reference : DataFrame, ndarray, sparse matrix or AnnData, (n_cells, n_genes)
         Raw counts; never changed.
     cell_types : Series, DataFrame, list, array, categorical or str, optional
-        Type of each cell: types that would lose all their cells are told; the filter itself does not look at them.
+        Type of each cell: types that lose all their cells are told; the filter itself does not look at them.
     auto_filter_genes : bool
         Whether to filter genes: those stay whose variance is at most its (1 - `var_threshold`) quantile.
     var_threshold : float in [0, 1]
@@ -144,7 +147,7 @@ def filter_reference(
     Warns
     -----
     DataWarning
-        How many genes and cells were left out, and which types have no cells left.
+        Which types have no cells left. How many genes and cells were left out is logged.
 
     Notes
     -----
@@ -202,7 +205,7 @@ def _moments(logs: sp.csr_matrix, axis: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _tell(table: Table, genes: np.ndarray, cells: np.ndarray, read: tuple[np.ndarray, np.ndarray] | None) -> None:
-    """A warning with what was left out; an error where nothing is left."""
+    """Log what was left out, warn of types that are gone; an error where nothing is left."""
     for word, kept, setting in (("gene", genes, "var_threshold"), ("cell", cells, "disp_threshold")):
         if not kept.any():
             raise DataError(f"`{setting}` must leave a {word} at least; got none of {len(kept):,}. Change it.")
@@ -210,11 +213,11 @@ def _tell(table: Table, genes: np.ndarray, cells: np.ndarray, read: tuple[np.nda
     if genes.all() and cells.all():
         return
     text = f"filter_reference left out {lost[0]} (variance) and {lost[1]} (dispersion)."
-    if read is not None:
-        left = np.bincount(read[0][cells & (read[0] >= 0)], minlength=len(read[1]))
-        if (left == 0).any():
-            text += f" Types without a cell now: {', '.join(repr(str(name)) for name in read[1][left == 0])}."
-    warnings.warn(text, DataWarning, stacklevel=3)
+    log.info(text)
+    left = np.bincount(read[0][cells & (read[0] >= 0)], minlength=len(read[1])) if read is not None else np.ones(1)
+    if (left == 0).any():
+        names = ", ".join(repr(str(name)) for name in read[1][left == 0])
+        warnings.warn(f"{text} Types without a cell now: {names}.", DataWarning, stacklevel=3)
 
 
 def _cut(reference: Any, cells: np.ndarray, genes: np.ndarray) -> Any:

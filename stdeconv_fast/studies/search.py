@@ -45,7 +45,8 @@ class Tuning:
     score: str
 
     def __repr__(self) -> str:
-        chosen = ", ".join(f"{name}={value!r}" for name, value in self.best.items())
+        told = {name: f"{value:.4g}" if isinstance(value, float) else repr(value) for name, value in self.best.items()}
+        chosen = ", ".join(f"{name}={value}" for name, value in told.items())
         return f"Tuning({chosen}; best of {len(self.table)} by {self.score}, {self.table['score'].max():.6g})"
 
 
