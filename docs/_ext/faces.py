@@ -16,7 +16,7 @@ GIVEN_BACK = (
     "parcels.Strengths", "parcels.Graph", "studies.search.Tuning", "io.stores.SpotStore", "tissue.Tissue",
 )  # fmt: skip
 TITLES = {
-    "tl": ("AnnData in, AnnData out: tl", "In the manner of scanpy's `tl`: `sd.tl` after `import stdeconv_fast as sd`."),
+    "tl": ("AnnData in, AnnData out: tl", "In the manner of scanpy's `tl`: `sd` is stdeconv_fast."),
     "pl": ("Pictures: pl", "In the manner of scanpy's `pl`: each takes an AnnData, a result or a table."),
     "pp": ("Preparation: pp", "In the manner of scanpy's `pp`."),
     "io": ("Files: io", "Reading any platform's folder, writing answers."),
