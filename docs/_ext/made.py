@@ -8,6 +8,7 @@ from pathlib import Path
 import commands
 import measured
 import settings_table
+from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
@@ -30,7 +31,10 @@ class Made(SphinxDirective):
         text, files = MAKERS[name]()
         for path in files:
             self.env.note_dependency(str(path))
-        return self.parse_text_to_nodes(text, allow_section_headings=True)
+        made = self.parse_text_to_nodes(text, allow_section_headings=True)
+        if not name.startswith("measured") or name == "measured_versions":
+            return made
+        return [nodes.container("", *made, classes=["measured"])]  # cells of numbers are not broken
 
 
 def setup(app: Sphinx) -> dict:

@@ -29,10 +29,12 @@ def summary() -> str:
     def found(method: str) -> str:
         return f"{mean(row[method] for row in left_out):.3f}"
 
+    size = f"{bins['n']:,} bins"
+    mine, theirs = ([f"{tool['wall']:.0f}", f"{tool['peak_mb'] / 1e3:.1f}"] for tool in (ours, peer))
     return to_table(["measured", "ours", "flashdeconv 0.2.0", "NNLS"], [
         [f"mean Pearson, {sets} sets with known composition", of("ours"), of("flashdeconv"), of("NNLS")],
-        [f"{bins['n']:,} bins: seconds from file to file", f"{ours['wall']:.0f}", f"{peer['wall']:.0f}", "-"],
-        [f"{bins['n']:,} bins: peak memory, GB", f"{ours['peak_mb'] / 1e3:.1f}", f"{peer['peak_mb'] / 1e3:.1f}", "-"],
+        [f"{size}, {bins['date'][:10]}: seconds from file to file", mine[0], theirs[0], "-"],
+        [f"{size}, the same: peak memory, GB", mine[1], theirs[1], "-"],
         [f"{len(left_out)} types left out: mean AUROC of finding them", found("ours"), found("flashdeconv"), "-"],
         ["90 % intervals cover, while the model holds", f"{min(held):.0%} to {max(held):.0%}", "-", "-"],
     ])  # fmt: skip
@@ -42,7 +44,7 @@ def calibration_bands() -> str:
     """Coverage by the size of the true share, while the model holds."""
     rows = [row for row in load("calibration")["table"] if row["case"] == "the model holds"]
     depths = sorted({row["counts"] for row in rows})
-    bands = sorted({(row["share above"], row["share to"]) for row in rows})
+    bands = sorted({(row["share above"], row["share to"]) for row in rows}, key=lambda band: (band[1] - band[0]))
     cell = {(row["share above"], row["share to"], row["counts"]): row for row in rows}
     out = []
     for low, high in bands:
@@ -110,7 +112,7 @@ def versions() -> str:
     for entry in load("peers"):
         ours, peer = entry["versions"]["ours"], entry["versions"].get("peer", {})
         rows.append([
-            f"{entry['n']:,} ({entry['kind']})", entry["date"][:10], str(entry["repeats"]),
+            f"{entry['n']:,} {'bins' if entry['kind'] == 'hd' else 'spots'}", entry["date"][:10], str(entry["repeats"]),
             ", ".join(f"{name} {ours[name]}" for name in ("stdeconv_fast", "numba", "numpy") if name in ours),
             ", ".join(f"{name} {peer[name]}" for name in ("flashdeconv", "numba", "numpy") if name in peer),
         ])  # fmt: skip
