@@ -22,7 +22,10 @@ TITLES = {
     "io": ("Files: io", "Reading any platform's folder, writing answers."),
 }
 # Names in single backticks that are no objects with a page: parameters, settings, words.
-NO_PAGES = [r"[A-Za-z_][A-Za-z_0-9]*", r"(stages|procedures|kernels|backend|studies)\..*", r"(Inputs|uns|io)\..*"]
+NO_PAGES = [
+    r"[A-Za-z_][A-Za-z_0-9]*", r"(stages|procedures|kernels|backend|studies)\..*", r"(Inputs|uns|io)\..*",
+    r".*=.*", r"(anndata|dask|joblib|matplotlib|numpy|pandas|scanpy|scipy|squidpy|zarr)\..*",
+]  # fmt: skip
 # Classes that are not made by users: their docstrings tell attributes, not parameters.
 NOT_VALIDATED = [
     r"\.(BuiltReference|Result|Strengths|Graph|Tuning|SpotStore|Tissue)$", r"\.pl\.(proportions|dominant)$",
@@ -91,10 +94,10 @@ def _page(title: str, words: str, names: list[str]) -> str:
 
 
 def resolve_short_name(app: Any, env: Any, node: Any, content: Any) -> Any:
-    """Links for names as docstrings write them: `Settings`, `tl.deconvolve`, `stdeconv_fast.tune`."""
+    """Links for names as docstrings write them: `Settings`, `tl.deconvolve`, `sd.tune`."""
     if node.get("refdomain") != "py":
         return None
-    domain, target = env.get_domain("py"), node["reftarget"].removeprefix("~")
+    domain, target = env.get_domain("py"), node["reftarget"].removeprefix("~").removeprefix("sd.")
     for name in (f"{PACKAGE}.{target}", *(full for full in _homes() if full.endswith(f".{target}"))):
         if name in domain.objects:
             place = domain.objects[name]
