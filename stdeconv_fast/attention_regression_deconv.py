@@ -192,7 +192,9 @@ min_shared_genes, min_cells_per_type, exclude_types, check_counts, dtype, seed, 
         Parameters
         ----------
         proportions : DataFrame or array, (n_spots, n_types)
+            What `run` gave, or another table.
         truth : DataFrame or array, (n_spots, n_types), or None
+            The true shares; two DataFrames are matched by label.
 
         Returns
         -------

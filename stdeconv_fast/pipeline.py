@@ -70,6 +70,7 @@ def deconvolve(
     layer_st, layer_sc : str, optional
         Layers of the AnnData objects that hold the counts.
     spatial_key : str
+        Key of ``spatial.obsm`` for the coordinates.
     spots : SpotSource, optional
         Where the counts of the spots are read from; `spatial` is then an AnnData without X.
     tiles : int, optional

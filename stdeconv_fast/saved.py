@@ -15,6 +15,11 @@ class Saved:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write everything to one file (a zip archive of .npy arrays and JSON), whole or not at all.
 
+        Parameters
+        ----------
+        path : path
+            Of the file; .npz is the usual ending.
+
         Raises
         ------
         DataError
@@ -29,6 +34,11 @@ class Saved:
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:
         """Read what `save` wrote. Nothing in the file is executed.
+
+        Parameters
+        ----------
+        path : path
+            Of the file.
 
         Raises
         ------

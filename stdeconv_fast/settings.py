@@ -224,7 +224,20 @@ class Settings:
 
     @classmethod
     def make(cls, **values: Any) -> Settings:
-        """Settings from keywords; an unknown one is named, with the ones that there are."""
+        """Settings from keywords; an unknown one is named, with the ones that there are.
+
+        Parameters
+        ----------
+        **values
+            Fields of the class.
+
+        Raises
+        ------
+        DataError
+            A value is out of its range.
+        DataTypeError
+            A keyword is no field, or a value of the wrong kind.
+        """
         known = [field.name for field in fields(cls)]
         unknown = [name for name in values if name not in known]
         if unknown:
@@ -234,7 +247,13 @@ class Settings:
         return cls(**values)
 
     def but(self, **values: Any) -> Settings:
-        """A copy with some values replaced."""
+        """A copy with some values replaced.
+
+        Parameters
+        ----------
+        **values
+            Fields of the class; they are checked as on creation.
+        """
         return replace(self, **values)
 
 

@@ -136,6 +136,7 @@ def simulate(
     Parameters
     ----------
     n_spots, n_genes, n_types : int >= 1
+        Spots of all sections together, genes of both tables, cell types.
     kind : {"gradients", "domains", "none", "bins"}
         How the composition changes over the tissue: smoothly; in sharp domains, each with a dominant type; not with
         place at all; or as in bins of a few micrometres, smooth with local texture and one to a few types a bin.
@@ -163,6 +164,7 @@ def simulate(
         How the spots of a layer lie; "random" is uniform with one spot a unit of area (or volume). Default "hex";
         "square" for bins.
     seed : int >= 0
+        Of all draws; the same seed gives the same tissue.
     as_anndata : bool
         Return ``Tissue.to_anndata()`` instead.
 

@@ -77,6 +77,11 @@ class Labels:
     def obs_column(self, name: str) -> pd.Series:
         """One column of `obs`, numbered from 0.
 
+        Parameters
+        ----------
+        name : str
+            Of the column.
+
         Raises
         ------
         KeyError
@@ -136,6 +141,11 @@ class Labels:
     def obsm(self, key: str) -> Any:
         """One entry of `obsm`, (n_spots, ...): ndarray, DataFrame or sparse matrix, as it is stored.
 
+        Parameters
+        ----------
+        key : str
+            Of the entry.
+
         Raises
         ------
         KeyError
@@ -161,7 +171,13 @@ class Labels:
         return np.concatenate([np.asarray(value) for value in values])
 
     def without_counts(self, *keys: str) -> AnnData:
-        """An AnnData of the labels: obs, var, some entries of `obsm`; all of them where one is not there."""
+        """An AnnData of the labels: obs, var, some entries of `obsm`; all of them where one is not there.
+
+        Parameters
+        ----------
+        *keys : str
+            Of the entries.
+        """
         from anndata import AnnData
 
         there = self.obsm_keys

@@ -128,6 +128,7 @@ def filter_reference(
         Whether to filter cells, after the genes: those stay whose ratio variance / mean over the kept genes lies at
         most `disp_threshold` standard deviations from the mean ratio of the cells.
     disp_threshold : float >= 0
+        In standard deviations of the ratio over the cells.
     layer_sc : str, optional
         Layer of an AnnData that holds the counts.
     return_kept : bool

@@ -63,9 +63,11 @@ def deconvolve(
         Key of ``adata_st.obsp`` with the neighbours to use ("spatial_connectivities" of squidpy): who, not how much.
         By default the `k_neighbors` nearest spots.
     device : {"auto", "cpu", "cuda"}
+        Where the kernels run; "auto" takes CUDA where it can.
     n_jobs : int or None
         Threads; -1: all that the process may use.
     seed : int >= 0
+        Of the count thinning and of the draw of cells.
     copy : bool
         Write into a copy and return it.
     spots : SpotStore, optional
