@@ -194,14 +194,11 @@ def find_neighbours(
     present = np.unique(sections)
     if len(present) == 1:
         return _nearest(coordinates, k_neighbors, keys, workers)
-    origins, targets, distances = [], [], []
-    for section in present:
-        members = np.flatnonzero(sections == section)
+    edges = []
+    for members in (np.flatnonzero(sections == section) for section in present):
         i, j, d = _nearest(coordinates[members], k_neighbors, keys[members], workers)
-        origins.append(members[i])
-        targets.append(members[j])
-        distances.append(d)
-    return tuple(np.concatenate(parts) for parts in (origins, targets, distances))
+        edges.append((members[i], members[j], d))
+    return tuple(map(np.concatenate, zip(*edges, strict=True)))
 
 
 def link_spots(
