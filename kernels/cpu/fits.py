@@ -251,13 +251,14 @@ def measure_fits(
     ratios = np.empty(longest)
     powers = np.empty(longest)
     for i in range(start, stop):
-        first, length = indptr[i], indptr[i + 1] - indptr[i]
+        genes, counts = indices[indptr[i] : indptr[i + 1]], data[indptr[i] : indptr[i + 1]]
+        length = genes.shape[0]
         n = float(totals[i])
         v = abundances[i]
-        _expect_genes(indices[first : first + length], profiles_t, v, expected)
+        _expect_genes(genes, profiles_t, v, expected)
         seen = 0.0
         for t in range(length):  # (y / m)^y of the usual counts, without a branch
-            y = float(data[first + t])
+            y = float(counts[t])
             ratio = y / (n * float(expected[t]))
             square = ratio * ratio
             power = square * square if y == 4 else 0.0
@@ -270,8 +271,8 @@ def measure_fits(
         logs, along = 0.0, 0.0
         product = 1.0  # one logarithm for the powers of many genes
         for t in range(length):
-            gene = indices[first + t]
-            y = float(data[first + t])
+            gene = genes[t]
+            y = float(counts[t])
             ratio = ratios[t]
             if powers[t] > 0:
                 product *= powers[t]

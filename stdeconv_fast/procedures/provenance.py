@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 
 import numpy as np
@@ -48,6 +49,7 @@ def _joined(names: np.ndarray) -> str:
     return "\n".join(names.tolist())
 
 
+@cache
 def _version(package: str) -> str:
     try:
         return version(package)

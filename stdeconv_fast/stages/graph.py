@@ -27,6 +27,7 @@ MOST_COMPARED = 2048  # beyond so many ties of one spot the tree's own order dec
 IN_BIN, CROWDED = 2, 64  # points in a bin, in the mean and at most
 GRID_SPOTS = 1000  # fewer spots are not worth a look for a grid
 MOST_PITCHES = 1e8
+WIDER = 4.0  # squares of distances that are looked at, in those of the patch before
 QUERY = 65536  # spots a query of the tree, so that no array grows beyond the graph itself
 
 
@@ -193,14 +194,11 @@ def find_neighbours(
     present = np.unique(sections)
     if len(present) == 1:
         return _nearest(coordinates, k_neighbors, keys, workers)
-    origins, targets, distances = [], [], []
-    for section in present:
-        members = np.flatnonzero(sections == section)
+    edges = []
+    for members in (np.flatnonzero(sections == section) for section in present):
         i, j, d = _nearest(coordinates[members], k_neighbors, keys[members], workers)
-        origins.append(members[i])
-        targets.append(members[j])
-        distances.append(d)
-    return tuple(np.concatenate(parts) for parts in (origins, targets, distances))
+        edges.append((members[i], members[j], d))
+    return tuple(map(np.concatenate, zip(*edges, strict=True)))
 
 
 def link_spots(
@@ -377,13 +375,21 @@ def choose_patches(
     if n <= n_patches * patch_size * 5 // 4:
         return np.arange(n)
     chosen = np.zeros(n, dtype=bool)
+    parts: dict[int, tuple[np.ndarray, np.ndarray]] = {}  # members of a section and their places, axis by axis
+    limit = np.inf
     for centre in in_key_order(keys):
         if chosen.sum() >= n_patches * patch_size:
             break
-        members = np.flatnonzero(sections == sections[centre])
-        squares = ((coordinates[members] - coordinates[centre]) ** 2).sum(axis=1)
+        section = int(sections[centre])
+        if section not in parts:
+            members = np.flatnonzero(sections == section)
+            parts[section] = members, np.ascontiguousarray(coordinates[members].T)
+        members, places = parts[section]
+        squares = sum((along - here) ** 2 for along, here in zip(places, coordinates[centre], strict=True))
         size = min(patch_size, len(members))
-        limit = np.partition(squares, size - 1)[size - 1]
+        near = squares[squares <= WIDER * limit]  # the limit of the patch before: a few are sorted in place of all
+        near = near if len(near) >= size else squares
+        limit = np.partition(near, size - 1)[size - 1]
         chosen[members[squares <= limit * (1 + TIE)]] = True
     return np.flatnonzero(chosen)
 
