@@ -82,7 +82,7 @@ def faces(adata: Any, layout: str) -> dict[str, Callable[[], Any]]:
     from stdeconv_fast import pl
 
     found = {
-        "proportions, one type": lambda: pl.proportions(adata, types=["type 3"])[0],
+        "proportions, one type": lambda: pl.proportions(adata, types=["type 2"])[0],
         "dominant": lambda: pl.dominant(adata),
         "pies": lambda: pl.pies(adata),
     }

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 RASTER = 20_000  # more spots than this are drawn as pixels
 WIDTH, SINGLE = 2.6, 4.5  # inches of a map among several, and of one for itself
+APART = 0.12  # between maps of several sections, in parts of their width, so that no section seems of the next map
 RIM = (0.0, 0.0, 0.0, 0.45)  # line around a spot upon a picture
 BAR = 0.9  # inches of a colour bar
 LEAST_MARK = 1.6  # points: diameter of a lone spot in a map of pixels
@@ -98,7 +99,7 @@ class Scene:
             width = min(width / math.sqrt(shape), 2 * width)
         size = (width * ncols + legend, (width * shape + 0.35) * nrows)
         figure = pyplot.figure(figsize=size, layout="constrained")
-        figure.get_layout_engine().set(w_pad=0.07, h_pad=0.05)
+        figure.get_layout_engine().set(w_pad=0.07, h_pad=0.05, wspace=APART if self.layout.titles else 0.02)
         grid = figure.subplots(nrows, ncols, squeeze=False).ravel()
         for empty in grid[n:]:
             empty.remove()

@@ -109,7 +109,6 @@ def proportions(
             bar = axes[i].figure.colorbar(spots, ax=list(axes), fraction=0.05, shrink=0.8, aspect=25, pad=0.02)
             bar.set_label("proportion")
             bar.outline.set_visible(False)
-            bar.solids.set_alpha(1.0)
     return axes
 
 
@@ -173,6 +172,6 @@ def dominant(
         ax = scene.axes(1, 1, SINGLE, legend_width(label for label, _ in entries))[0]
     scene.paint(ax, rows[shown])
     if legend:
-        add_legend(ax, entries)
+        add_legend(ax, entries, scene.alpha)
     ax.set_title("dominant type", fontsize=10)
     return ax

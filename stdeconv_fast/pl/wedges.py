@@ -98,7 +98,7 @@ def pies(
         _draw_pies(ax, scene, np.ones(((~said).sum(), 1)), xy[~said], widths[~said], [UNKNOWN])
     scene.frame(ax)
     if legend:
-        add_legend(ax, entries)
+        add_legend(ax, entries, scene.alpha)
     ax.set_title(title, fontsize=10)
     return ax
 
