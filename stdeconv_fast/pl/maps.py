@@ -53,6 +53,7 @@ def proportions(
     ax : Axes or list of Axes, optional
         Where to draw, one for each type; by default a new figure.
     cmap : str or Colormap
+        Colours of the proportions.
     vmax : float, optional
         Upper end of the colours; by default the highest proportion drawn.
     colorbar : bool
@@ -139,6 +140,7 @@ def dominant(
     palette : list of colours, optional
         One a type; by default colours that colour-blind people can tell apart (at most 12).
     legend : bool
+        Whether to add a legend.
 
     Returns
     -------

@@ -58,6 +58,7 @@ def pies(
         More spots than this are pooled: a pie is the mean of a square block of spots then; at the rim of the tissue,
         where a block has few, it is smaller by area.
     legend : bool
+        Whether to add a legend.
 
     Returns
     -------

@@ -31,7 +31,7 @@ Finding = tuple[str, str, str, str]
 class Diagnosis:
     """What speaks for a run and what against it.
 
-    Attributes
+    Parameters
     ----------
     table : DataFrame
         A row a check, by its name: ``verdict`` ("ok"; "look": judge for yourself; "warning"), ``value``, and ``told``,
