@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from benchmarks import calibration, cold_start, missing_types, robustness, roofline, widths
+from benchmarks import calibration, cold_start, missing_types, plots, robustness, roofline, widths
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -139,3 +139,11 @@ def test_promises_of_calibration_and_missing_types():
     chosen, passed = missing_types.choose_types(truth, pd.Series(["here", "everywhere", "nowhere"]))
     assert chosen == ["here"] and set(passed) == {"everywhere", "nowhere", "new"}
     assert missing_types.measure_auroc(np.array([3.0, 1.0, 2.0, 2.0]), np.array([True, False, True, False])) == 0.875
+
+
+def test_every_figure_that_is_timed_is_drawn(tmp_path, monkeypatch):
+    monkeypatch.setattr(plots, "N_TYPES", 4)
+    monkeypatch.setattr(plots, "LAYOUTS", ("grid",))
+    rows = pd.DataFrame(plots.measure(400, tmp_path, 1))
+    assert len(list(tmp_path.glob("grid_*.png"))) == len(rows) == 8
+    assert (rows["bins"] == 400).all() and rows["limit"].isna().tolist() == [False] * 7 + [True]

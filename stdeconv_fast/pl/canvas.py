@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 RASTER = 20_000  # more spots than this are drawn as pixels
 WIDTH, SINGLE = 2.6, 4.5  # inches of a map among several, and of one for itself
+APART = 0.12  # between maps of several sections, in parts of their width, so that no section seems of the next map
+RIM = (0.0, 0.0, 0.0, 0.45)  # line around a spot upon a picture
 BAR = 0.9  # inches of a colour bar
 LEAST_MARK = 1.6  # points: diameter of a lone spot in a map of pixels
 FILL_PICTURE = 0.8  # diameter of a spot upon a picture, in spacings: the tissue is seen between the spots
@@ -97,7 +99,7 @@ class Scene:
             width = min(width / math.sqrt(shape), 2 * width)
         size = (width * ncols + legend, (width * shape + 0.35) * nrows)
         figure = pyplot.figure(figsize=size, layout="constrained")
-        figure.get_layout_engine().set(w_pad=0.07, h_pad=0.05)
+        figure.get_layout_engine().set(w_pad=0.07, h_pad=0.05, wspace=APART if self.layout.titles else 0.02)
         grid = figure.subplots(nrows, ncols, squeeze=False).ravel()
         for empty in grid[n:]:
             empty.remove()
@@ -141,6 +143,11 @@ class Scene:
         for side in ax.spines.values():
             side.set_visible(False)
 
+    @property
+    def rim(self) -> dict[str, Any]:
+        """The line around a spot: upon a picture the pale colours of some types would be lost without one."""
+        return {"linewidths": 0.3, "edgecolors": [RIM]} if self.pictures else {"linewidths": 0}
+
     def discs(self, ax: Axes, rows: np.ndarray, **looks: Any) -> Any:
         """Draw some spots as discs in the unit of the coordinates."""
         from matplotlib.collections import EllipseCollection
@@ -148,13 +155,13 @@ class Scene:
         shape = np.full(len(rows), self.diameter)
         drawn = EllipseCollection(
             shape, shape, np.zeros(len(rows)), units="xy", offsets=self.layout.xy[rows],
-            offset_transform=ax.transData, linewidths=0, alpha=self.alpha, **looks,
+            offset_transform=ax.transData, alpha=self.alpha, **{"linewidths": 0, **looks},
         )  # fmt: skip
         return ax.add_collection(drawn, autolim=False)
 
     def _discs(self, ax: Axes, values: np.ndarray, looks: dict[str, Any]) -> ScalarMappable:
         if values.ndim == 2:
-            return self.discs(ax, np.arange(len(values)), facecolors=values)
+            return self.discs(ax, np.arange(len(values)), facecolors=values, **self.rim)
         known = np.isfinite(values)
         if not known.all():
             self.discs(ax, np.flatnonzero(~known), facecolors=UNKNOWN)

@@ -89,14 +89,12 @@ def legend_width(labels: Iterable[str]) -> float:
     return 0.7 + LETTER * max(map(len, lines), default=0)
 
 
-def legend(ax: Axes, entries: Sequence[tuple[str, str]]) -> None:
-    """A legend of labels and colours at the right of the axes."""
+def legend(ax: Axes, entries: Sequence[tuple[str, str]], alpha: float = 1.0) -> None:
+    """A legend of labels and colours, as opaque as in the figure, at the right of the axes."""
     from matplotlib.lines import Line2D
 
-    handles = [
-        Line2D([], [], linestyle="", marker="o", markersize=7, color=colour, label=wrap(label))
-        for label, colour in entries
-    ]
+    dot = {"linestyle": "", "marker": "o", "markersize": 7, "markeredgewidth": 0, "alpha": alpha}
+    handles = [Line2D([], [], color=colour, label=wrap(label), **dot) for label, colour in entries]
     ax.legend(
         handles=handles, loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False, fontsize=9, handletextpad=0.2,
         labelspacing=0.4,

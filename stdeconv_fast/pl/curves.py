@@ -160,6 +160,7 @@ def fit(
     n_labels : int >= 0
         How many of the genes most in excess there are named.
     colorbar : bool
+        Whether to add a colour bar.
 
     Returns
     -------

@@ -53,6 +53,7 @@ def proportions(
     ax : Axes or list of Axes, optional
         Where to draw, one for each type; by default a new figure.
     cmap : str or Colormap
+        Colours of the proportions.
     vmax : float, optional
         Upper end of the colours; by default the highest proportion drawn.
     colorbar : bool
@@ -109,7 +110,6 @@ def proportions(
             bar = axes[i].figure.colorbar(spots, ax=list(axes), fraction=0.05, shrink=0.8, aspect=25, pad=0.02)
             bar.set_label("proportion")
             bar.outline.set_visible(False)
-            bar.solids.set_alpha(1.0)
     return axes
 
 
@@ -140,6 +140,7 @@ def dominant(
     palette : list of colours, optional
         One a type; by default colours that colour-blind people can tell apart (at most 12).
     legend : bool
+        Whether to add a legend.
 
     Returns
     -------
@@ -173,6 +174,6 @@ def dominant(
         ax = scene.axes(1, 1, SINGLE, legend_width(label for label, _ in entries))[0]
     scene.paint(ax, rows[shown])
     if legend:
-        add_legend(ax, entries)
+        add_legend(ax, entries, scene.alpha)
     ax.set_title("dominant type", fontsize=10)
     return ax

@@ -54,9 +54,11 @@ def cooccurrence(
     ax : Axes, optional
         By default that of a new figure.
     cmap : str or Colormap
+        Its middle is chance.
     vmax : float > 0
         The colours end at ratios of 2^-vmax and 2^vmax.
     colorbar : bool
+        Whether to add a colour bar.
 
     Returns
     -------
@@ -173,6 +175,7 @@ def composition(
     palette : list of colours, optional
         One a type; by default as in `dominant`.
     legend : bool
+        Whether to add a legend.
 
     Returns
     -------

@@ -25,7 +25,6 @@ CORNERS = 40  # of a whole pie
 FILL_BLOCK = 0.94  # diameter of the pie of a block, in sides
 FULL = 0.6  # of the median number of spots: blocks with fewer are at the rim, and their pies smaller
 WIDTH = 6.5  # inches
-RIM = (0.0, 0.0, 0.0, 0.35)  # line around a pie upon a picture
 
 
 def pies(
@@ -59,6 +58,7 @@ def pies(
         More spots than this are pooled: a pie is the mean of a square block of spots then; at the rim of the tissue,
         where a block has few, it is smaller by area.
     legend : bool
+        Whether to add a legend.
 
     Returns
     -------
@@ -99,7 +99,7 @@ def pies(
         _draw_pies(ax, scene, np.ones(((~said).sum(), 1)), xy[~said], widths[~said], [UNKNOWN])
     scene.frame(ax)
     if legend:
-        add_legend(ax, entries)
+        add_legend(ax, entries, scene.alpha)
     ax.set_title(title, fontsize=10)
     return ax
 
@@ -137,6 +137,6 @@ def _draw_pies(
     ax.add_collection(drawn, autolim=False)
     if scene.pictures:
         ax.add_collection(EllipseCollection(
-            widths, widths, np.zeros(len(xy)), units="xy", offsets=xy, offset_transform=ax.transData, linewidths=0.4,
-            facecolors="none", edgecolors=[RIM], rasterized=len(shares) > VECTORS,
+            widths, widths, np.zeros(len(xy)), units="xy", offsets=xy, offset_transform=ax.transData,
+            facecolors="none", rasterized=len(shares) > VECTORS, **scene.rim,
         ), autolim=False)  # fmt: skip

@@ -31,7 +31,7 @@ Finding = tuple[str, str, str, str]
 class Diagnosis:
     """What speaks for a run and what against it.
 
-    Attributes
+    Parameters
     ----------
     table : DataFrame
         A row a check, by its name: ``verdict`` ("ok"; "look": judge for yourself; "warning"), ``value``, and ``told``,
@@ -50,9 +50,9 @@ class Diagnosis:
         lines = [f"Diagnosis: {counted}"]
         for name, (verdict, value, told) in zip(self.table.index, self.table.to_numpy(), strict=True):
             sign = {OK: " ", LOOK: "?", WARN: "!"}[verdict]
-            lines.append(f"{sign} {name:<{name_width}}  {value}")
+            indent = " " * (name_width + 4)
+            lines += textwrap.wrap(f"{sign} {name:<{name_width}}  {value}", WIDTH, subsequent_indent=indent)
             if verdict != OK:
-                indent = " " * (name_width + 4)
                 lines += textwrap.wrap(told, WIDTH, initial_indent=indent, subsequent_indent=indent)
         for note in self.notes:
             lines += textwrap.wrap(f"note: {note}", WIDTH, subsequent_indent="      ")
@@ -134,26 +134,31 @@ def _platform(left: Left) -> Iterator[Finding]:
 
 
 def _smoothing(left: Left) -> Iterator[Finding]:
-    path, strength = left.path, left.lambda_spatial
-    value = f"lambda_spatial {strength:g} counts, phi {left.phi:g}"
-    if not left.tuned:
-        why = "off" if strength == 0 else "as set, not chosen from the counts"
-        yield "smoothing", OK if strength == 0 else LOOK, f"{value} ({why})", "tune=True lets the counts choose it."
-        return
-    tried = path[path["graph"] == "place"]["lambda_spatial"]
-    value += f", chosen from {len(path)} tried"
-    best = path.loc[path["score"].idxmax()]
-    verdict, told = OK, ""
-    if best["lambda_spatial"] == 0:
-        verdict, told = LOOK, "The counts ask for no smoothing: neighbouring spots tell nothing of each other."
-    elif best["lambda_spatial"] == tried.max():
-        verdict, told = WARN, "The strongest smoothing tried is best: the tissue is all but even, or far too shallow."
-    elif left.phi == path["phi"].min() < path["phi"].max():
-        verdict, told = LOOK, "The lowest phi tried is best: pass a lower one, phi=0.6, which then is tried, too."
-    yield "smoothing", verdict, value, told
+    value = f"lambda_spatial {left.lambda_spatial:g} counts, phi {left.phi:g}"
+    if left.settings.get("objective") == "original":
+        yield "smoothing", OK, f"{value} (as set)", ""
+    elif left.lambda_spatial == 0 and not left.tuned:
+        yield "smoothing", OK, "off", ""
+    elif not left.tuned:
+        yield "smoothing", LOOK, f"{value} (as set)", "The counts did not choose it: tune=True lets them."
+    else:
+        yield "smoothing", *_tuned(left, f"{value}, chosen from {len(left.path)} tried")
     rough = left.diagnostics.get("roughness")
     if rough is not None and np.isfinite(rough):
         yield "roughness", OK, f"{rough:.2f} (0: neighbours are alike; 1: strangers)", ""
+
+
+def _tuned(left: Left, value: str) -> tuple[str, str, str]:
+    """Whether the best lies at an end of what was tried."""
+    path = left.path
+    best = path.loc[path["score"].idxmax()]
+    if best["lambda_spatial"] == 0:
+        return LOOK, value, "The counts ask for no smoothing: neighbouring spots tell nothing of each other."
+    if best["lambda_spatial"] == path.loc[path["graph"] == "place", "lambda_spatial"].max():
+        return WARN, value, "The strongest smoothing tried is best: the tissue is all but even, or far too shallow."
+    if left.phi == path["phi"].min() < path["phi"].max():
+        return LOOK, value, "The lowest phi tried is best: pass a lower one, phi=0.6, which then is tried, too."
+    return OK, value, ""
 
 
 def _misfit(left: Left) -> Iterator[Finding]:
