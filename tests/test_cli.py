@@ -134,8 +134,8 @@ def test_faults_leave_nothing_behind(files, tmp_path):
     refused(run((text, files[1]), out), "got")
     refused(run((files[0], text), out), "REFERENCE must be an h5ad file or a zarr folder")
     refused(run(files, tmp_path / "out" / "out.txt"), ".h5ad")
-    refused(run(files, out, "--device", "tpu"), "`device` must be one of")
-    refused(run(files, out, "--n-jobs", 0), "`n_jobs` must not be 0")
+    refused(run(files, out, "--device", "tpu"), "--device must be one of")
+    refused(run(files, out, "--n-jobs", 0), "--n-jobs must not be 0")
     refused(call("run", *files, "--cell-type-key", "type", "-o", out), "must have the column 'type'; got 'celltype'")
     refused(run(files, out, "--spatial-key", "xy"), "must have the key 'xy'")
     assert not list(out.parent.iterdir())
@@ -170,7 +170,7 @@ def test_demo(tmp_path):
     assert len(list((tmp_path / "new").iterdir())) == 2
     (tmp_path / "file").touch()
     refused(call("demo", "--out", tmp_path / "file"), "File exists")
-    refused(call("demo", "--out", tmp_path, "--n-jobs", 0), "`n_jobs` must not be 0")
+    refused(call("demo", "--out", tmp_path, "--n-jobs", 0), "--n-jobs must not be 0")
 
 
 def test_as_a_program(tmp_path):

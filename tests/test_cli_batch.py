@@ -8,19 +8,21 @@ from pathlib import Path
 
 import anndata
 import numpy as np
+import pandas as pd
 import pytest
 from click.testing import CliRunner
 
 from stdeconv_fast import cli, simulate
+from stdeconv_fast.cli import batches, sections
 from stdeconv_fast.studies import references
 
 
 @pytest.fixture
 def files(tmp_path):
-    for seed, name in enumerate("abc"):
-        tissue = simulate(60, 50, 3, cells_per_type=12, seed=seed)
-        tissue.to_anndata()[0].write_h5ad(tmp_path / f"{name}.h5ad")
-    tissue.to_anndata()[1].write_h5ad(tmp_path / "sc.h5ad")
+    spots, cells = simulate(180, 50, 3, cells_per_type=12, n_sections=3, seed=2, as_anndata=True)
+    for number, name in enumerate("abc"):
+        spots[spots.obs["section"] == f"section{number}"].write_h5ad(tmp_path / f"{name}.h5ad")
+    cells.write_h5ad(tmp_path / "sc.h5ad")
     return [tmp_path / f"{name}.h5ad" for name in "abc"], tmp_path / "sc.h5ad", tmp_path / "outs"
 
 
@@ -119,8 +121,8 @@ def test_faults_of_the_whole_batch(files, tmp_path):
     for arguments, message in (
         ((one, other / "a.h5ad", reference, *key, "--out-dir", outs), "must have names that differ; got 'a' twice"),
         ((one, two, reference, *key, "--out-dir", tmp_path), "must be another folder than that of the input"),
-        ((one, two, reference, *key, "--out-dir", outs, "--csv", "t.csv"), "--csv must be left out of a batch"),
-        ((one, two, reference, *key, "--out-dir", outs, "--work", "w"), "--work must be left out of a batch"),
+        ((one, two, reference, *key, "--out-dir", outs, "--csv", one), "--csv must be a folder for a batch"),
+        ((one, two, reference, *key, "--out-dir", outs, "--work", one), "--work must be a folder for a batch"),
         ((one, two, reference, "--out-dir", outs), "Missing option '--cell-type-key'"),
         ((one, two, tmp_path / "none.h5ad", *key, "--out-dir", outs), "REFERENCE must be a file or a folder"),
         ((one, two, reference, "--cell-type-key", "type", "--out-dir", outs), "must have the column 'type'"),
@@ -151,3 +153,25 @@ def test_values_that_are_no_counts_are_read_anew_by_every_run(files):
     assert done.exit_code == 2 and "raw counts" in done.stderr
     done = batch(files, "--set", "check_counts=false", "--json")
     assert done.exit_code == 0 and statuses(done) == ["done"] * 3
+
+
+def test_each_file_has_a_table_and_a_work_folder_of_its_own(files, tmp_path, monkeypatch):
+    (one, two, three), reference, outs = files
+    tables, work = tmp_path / "tables", tmp_path / "work"
+    given = []
+    run = sections.deconvolve_file
+    monkeypatch.setattr(
+        batches, "deconvolve_file", lambda *a, **k: given.append((k["work"], k["resume"])) or run(*a, **k)
+    )
+    more = ("--csv", tables, "--work", work, "--tiles", 2)
+    assert statuses(batch(files, *more, "--json")) == ["done"] * 3
+    assert given == [(str(work / name), False) for name in "abc"] and not list(work.iterdir())
+    for file, name in zip((one, two, three), "abc", strict=True):
+        table = pd.read_csv(tables / f"{name}.csv", index_col="spot")
+        assert list(table.index) == list(anndata.read_h5ad(file).obs_names) and table.notna().all(axis=None)
+    (tables / "b.csv").unlink()
+    (work / "b").mkdir()  # as a killed run leaves it, say
+    del given[:]
+    done = batch(files, *more, "--resume", "--json")
+    assert statuses(done) == ["skipped", "done", "skipped"] and (tables / "b.csv").is_file()
+    assert given == [(str(work / "b"), True)]

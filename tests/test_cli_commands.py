@@ -123,13 +123,21 @@ def test_validate_says_what_a_run_uses(folder, tmp_path):
     run = json.loads(call("run", *files, "-o", tmp_path / "out.h5ad", "--json").stdout)
     for name in ("n_genes_shared", "n_genes_used", "n_cells", "n_spots", "status"):
         assert said[name] == run[name]
-    assert said["n_spots_used"] == run["n_spots_estimated"] == 69 and said["seconds"] is None
+    assert said["n_spots_used"] == run["n_spots_estimated"] == 69
     assert said["cells_per_type"] == {f"type{i}": 15 for i in range(3)} and sum(said["sections"].values()) == 69
-    assert 0 < said["memory_gb"] < 1
+    assert 0 < said["memory_gb"] < 1 and said["platform_log2_sd"] == run["platform_log2_sd"]
+    assert said["n_spots_timed"] == 69 and set(said["seconds_by_stage"]) == set(run["seconds"]) - {"total"}
+    stages = sum(said["seconds_by_stage"].values())
+    assert stages <= said["seconds"] <= stages + said["seconds_start"] and min(said["seconds_by_stage"].values()) >= 0
     told = call("validate", *files)
     assert told.exit_code == 0
-    for text in ("69 of 70 would be used (1 no counts), in 2 section(s)", "of 50 shared", "not estimated", "none"):
+    used = "69 of 70 would be used (1 no counts), in 2 section(s)"
+    for text in (used, "of 50 shared", "all spots were solved just now", "without writing", "none"):
         assert text in told.stdout
+    told = call("validate", *files, "--no-time")
+    assert "not estimated" in told.stdout and json.loads(call("validate", *files, "--no-time", "--json").stdout)[
+        "seconds"
+    ] is None
     tiled = json.loads(call("validate", *files, "--json", "--tiles", 2).stdout)
     assert tiled["n_genes_used"] == said["n_genes_used"] and tiled["status"] == said["status"]
 
@@ -149,10 +157,19 @@ def test_validate_names_all_faults_at_once(folder, tmp_path):
     spots.write_h5ad(tmp_path / "st.h5ad")
     files = (tmp_path / "st.h5ad", folder / "reference.h5ad")
     done = call("validate", *files, "--cell-type-key", "type")
-    refused(done, "3 faults in the input", "must be finite and >= 0; got -3 at spot", "Pass cell_type_key='celltype'")
+    refused(done, "3 faults in the input", "must be finite and >= 0; got -3 at spot", "Pass --cell-type-key 'celltype'")
     refused(
         call("validate", tmp_path / "none.h5ad", folder / "truth.csv", "--cell-type-key", "celltype"),
         "2 faults in the files", "SPATIAL must be", "REFERENCE must be",
+    )  # fmt: skip
+    refused(  # one file that cannot be read does not hide what is wrong with the other
+        call("validate", tmp_path / "none.h5ad", folder / "reference.h5ad", "--cell-type-key", "type"),
+        "2 faults in the files", "there is no such file", "must have the column 'type'; got 'celltype'",
+    )  # fmt: skip
+    refused(
+        call("validate", files[0], folder / "truth.csv", "--cell-type-key", "type", "--sample-key", "slide"),
+        "4 faults in the files", "REFERENCE must be an h5ad file", "SPATIAL.obsm must have the key 'spatial'",
+        "must have the column 'slide'", "must be finite and >= 0; got -3",
     )  # fmt: skip
     refused(call("validate", *asked(folder), "--set", "phi=7", "--set", "n_iter=0"), "2 faults in the settings")
     refused(call("validate", *asked(folder), "--set", "max_memory=0.001"), "must fit into memory")
@@ -248,7 +265,7 @@ def test_tune_draws(folder):
         ("lamda=1", "--grid must name one of phi"),
         ("exclude_types=a", "--grid must not name exclude_types"),
         ("phi=log:0:1", "--grid phi must be log:LOW:HIGH with LOW < HIGH"),
-        ("phi=uniform:0.1:0.5", "without `n_trials`; got a distribution for 'phi'"),
+        ("phi=uniform:0.1:0.5", "without --n-trials; got a distribution for 'phi'"),
         ("seed=1,2", "got 'seed'"),
     ],
 )

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .console import plain_warnings, reporting, say_smoothing
+from .console import EXIT_CODES, plain_warnings, reporting, say_smoothing
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
-@click.command()
+@click.command(epilog=EXIT_CODES)
 @click.option("--out", "folder", default=".", show_default=True, metavar="DIR", help="Where the files go.")
 @click.option("--n-spots", default=1517, show_default=True, type=click.IntRange(10), help="Size of the tissue.")
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(0))

@@ -30,10 +30,11 @@ def write_report(
 
     from ..pages.writing import make_page
     from .requests import demand_there
+    from .sources import called
 
     started = time.perf_counter()
     demand_there("OUT", answer)
-    with plain_warnings(quiet=False):
+    with plain_warnings(quiet=False), called("--out"):
         path, held = make_page(answer, page, key, spatial_key, sample_key, title)
     maps = held["maps"]
     summary = {

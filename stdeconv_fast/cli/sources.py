@@ -33,7 +33,7 @@ def open_input(path: str, layer: str | None) -> Iterator[SpotStore]:
     from ..io.stores import open_spots
 
     probe_all(Path(path), "SPATIAL")
-    with _called("SPATIAL"):
+    with called("SPATIAL"):
         whole = needs_reading(Path(path))
     if not whole:
         with open_spots(path, layer) as store:
@@ -41,7 +41,7 @@ def open_input(path: str, layer: str | None) -> Iterator[SpotStore]:
         return
     with tempfile.TemporaryDirectory(prefix="stdeconv_fast-") as folder:
         copy = Path(folder) / "spots.h5ad"
-        with _called("SPATIAL"):
+        with called("SPATIAL"):
             read(path).write_h5ad(copy)
         try:
             with open_spots(copy, layer) as store:
@@ -97,14 +97,14 @@ def read_cells(path: str, max_memory: float | None) -> AnnData | BuiltReference:
     if is_archive(path):
         return BuiltReference.load(path)
     probe_all(Path(path), "REFERENCE")
-    with _called("REFERENCE"):
+    with called("REFERENCE"):
         if needs_reading(Path(path)):
             return read(path, images=False)
     return read_table(path, "REFERENCE", max_memory)
 
 
 @contextmanager
-def _called(name: str) -> Iterator[None]:
+def called(name: str) -> Iterator[None]:
     """Faults name what the user gave, rather than `path`."""
     from ..errors import DataError
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from .console import reporting
+from .console import EXIT_CODES, reporting
 
 if TYPE_CHECKING:
     import numpy as np
@@ -20,7 +20,7 @@ LARGE_COUNT = 70_000  # more than two bytes hold
 MEND = "Set NUMBA_CACHE_DIR to a folder that can be written, and run this again."
 
 
-@click.command()
+@click.command(epilog=EXIT_CODES)
 @click.option(
     "--all", "everything", is_flag=True,
     help="Also float64, the cell level, standard errors, least squares, counts beyond 65,535.",

@@ -54,6 +54,7 @@ def _bare(names: str) -> str:
 
 def _translate(text: str) -> str:
     """A part without quotes."""
+    text = text.replace("-1 for all cores or None for one", "-1 for all cores")
     for name in SWITCHES:
         text = re.sub(rf"\b{name}=True\b", f"--{name.replace('_', '-')}", text)
     text = re.sub(rf"\b({NAMES})=", lambda found: f"{OPTIONS[found[1]]} ", text)

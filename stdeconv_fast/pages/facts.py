@@ -15,7 +15,7 @@ STAGES = (
     "input", "reference", "counts", "graph", "first fit", "tuning", "passes", "fit", "standard errors", "detection",
     "cells",
 )  # in the order of the run; files keep names sorted
-STRONG_PLATFORM = 1.0  # log2 sd, as in stages.reference
+STRONG_PLATFORM, UNRELATED = 1.0, 0.3  # log2 sd and correlation of genes, as in stages.reference
 
 
 def tell_facts(answer: Answer) -> dict[str, Any]:
@@ -85,6 +85,9 @@ def check_input(answer: Answer, params: dict[str, Any]) -> list[tuple[str, str, 
     if sd is not None:
         strong = "strong: genes were fitted jointly with the composition" if told.get("platform") == "joint" else ""
         remark = strong or ("strong" if sd >= STRONG_PLATFORM else "")
+        likeness = told.get("gene_correlation")
+        if likeness is not None and sd >= STRONG_PLATFORM and likeness < UNRELATED:
+            remark = f"observed and expected counts of genes correlate by {likeness:.2f} only: is it the same tissue?"
         checks.append(("Platform effect", f"log2 sd {sd:.2f} over genes, {told.get('platform')}", remark))
     checks.append(("Proportions are shares of", str(told.get("abundance", "?")), ""))
     return checks

@@ -41,8 +41,9 @@ def check_objects(adata_st: Any, adata_sc: Any, call: dict[str, Any]) -> None:
             there = [str(column) for column in obs.columns]
             close = get_close_matches(wanted, there, n=1, cutoff=0.6)
             listed = ", ".join(map(repr, there[:10])) + (", ..." if len(there) > 10 else "") or "no columns"
-            remedy = f"{name}={close[0]!r}" if close else f"{name} with one of them" if there else f"add it to {table}"
-            raise DataError(f"{table}.obs must have the column {wanted!r}; got {listed}. Pass {remedy}.")
+            remedy = f"Pass {name}={close[0]!r}" if close else f"Pass {name} with one of them"
+            remedy = remedy if there else f"Add it to {table}.obs"
+            raise DataError(f"{table}.obs must have the column {wanted!r}; got {listed}. {remedy}.")
     labels = {str(label) for label in (adata_sc.types if built else adata_sc.obs[call["cell_type_key"]].unique())}
     if len({label.replace("/", "|") for label in labels}) < len(labels):
         raise DataError("cell types must differ in more than '/' and '|', as h5ad files hold no '/'. Rename them.")
