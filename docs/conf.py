@@ -50,7 +50,7 @@ numpydoc_validation_checks = {
     "GL01", "GL03", "GL05", "GL06", "GL07", "GL08", "GL09", "GL10", "SS01", "SS02", "SS03", "SS04", "PR01", "PR02",
     "PR05", "PR06", "PR07", "PR09", "PR10", "RT02", "RT05", "YD01", "SA02", "SA03", "SA04",
 }  # fmt: skip
-numpydoc_validation_exclude = set(faces.NOT_VALIDATED)
+numpydoc_validation_exclude = faces.not_validated()
 
 # -- examples --------------------------------------------------------------------------------------------------------
 sphinx_gallery_conf = gallery.settings(ROOT / "examples", HERE)

@@ -66,7 +66,7 @@ def messages(path: Path) -> list[tuple[int, str]]:
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.args:
             called, of = node.func.attr, ast.unparse(node.func.value)
             ours = called == "warn" and len(node.args) > 1 and ast.unparse(node.args[1]) == "DataWarning"
-            if ours or (called == "note" and of == "report") or (called == "append" and of == "notes"):
+            if ours or called == "note" or (called == "append" and of == "notes"):
                 texts = [node.args[0]]
                 if isinstance(node.args[0], ast.Name):  # made above
                     name = node.args[0].id

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import re
 from pathlib import Path
@@ -26,16 +27,12 @@ NO_PAGES = [
     r"[A-Za-z_][A-Za-z_0-9]*", r"(stages|procedures|kernels|backend|studies)\..*", r"(Inputs|uns|io)\..*",
     r".*=.*", r"(anndata|dask|joblib|matplotlib|numpy|pandas|scanpy|scipy|squidpy|zarr)\..*",
 ]  # fmt: skip
-# Classes that are not made by users: their docstrings tell attributes, not parameters.
-NOT_VALIDATED = [
-    r"\.(BuiltReference|Result|Strengths|Graph|Tuning|SpotStore|Tissue)$", r"\.pl\.(proportions|dominant)$",
-]  # fmt: skip
 
 
 def functions_of(module: ModuleType) -> list[str]:
     """Public functions and classes of a module: its __all__, else the functions that are its own or are lent by us."""
     if hasattr(module, "__all__"):
-        return [name for name in module.__all__ if not name.startswith("_")]
+        return [name for name in module.__all__ if not name.startswith("_") and callable(getattr(module, name))]
     return sorted(
         name for name, value in vars(module).items()
         if not name.startswith("_") and inspect.isfunction(value) and value.__module__.startswith(PACKAGE)
@@ -64,6 +61,23 @@ def groups() -> dict[str, tuple[str, str, list[str]]]:
     pages["given_back"] = ("What they give back", "Objects inside of results.", full(list(GIVEN_BACK)))
     pages["errors"] = ("Errors and warnings", "What each warning says and asks for: :doc:`/diagnostics`.", full(faults))
     return pages
+
+
+def not_validated() -> set[str]:
+    """Classes that are not made by users, as patterns: their docstrings tell attributes, not parameters."""
+    patterns = {rf"{PACKAGE}\.pl\.(proportions|dominant)$"}  # `cmap` and `legend` have a kind and no words
+    for *_, names in groups().values():
+        for name in names:
+            value = _value_of(name)
+            words = inspect.getdoc(value) or ""
+            if inspect.isclass(value) and "Parameters\n---" not in words:
+                patterns.add(rf"{re.escape(name)}$")
+    return patterns
+
+
+def _value_of(name: str) -> Any:
+    home, _, own = name.rpartition(".")
+    return getattr(importlib.import_module(home), own)
 
 
 def write_pages(folder: Path) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import commands
 import measured
 import settings_table
+import shortcuts
 from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
@@ -15,7 +16,7 @@ from sphinx.util.docutils import SphinxDirective
 ROOT = Path(__file__).resolve().parents[2]
 # A maker gives the text (MyST) and the files that it hangs on.
 MAKERS: dict[str, Callable[[], tuple[str, list[Path]]]] = {
-    **settings_table.MAKERS, **commands.MAKERS, **measured.MAKERS,
+    **settings_table.MAKERS, **shortcuts.MAKERS, **commands.MAKERS, **measured.MAKERS,
 }  # fmt: skip
 
 
