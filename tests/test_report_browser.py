@@ -99,6 +99,9 @@ def test_a_section_has_its_own_map_and_table(page):
     page.locator("#section").select_option(label="section1")
     page.wait_for_selector("#maps figure >> nth=0", state="hidden")
     assert page.locator("#types tbody").inner_text() != whole
+    wide, high = page.evaluate("""() => { const c = document.querySelector('#maps figure:not([hidden]) canvas');
+        return [c.width / c.clientWidth, c.height / c.clientHeight]; }""")
+    assert wide == pytest.approx(high, rel=0.01), "discs are round, the map takes the room of those that went"
     assert page.locator("#maps figure:not([hidden]) figcaption").inner_text().startswith("section1")
     page.locator("#section").select_option(label="all")
     page.wait_for_selector("#maps figure >> nth=0", state="visible")

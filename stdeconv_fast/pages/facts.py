@@ -87,7 +87,8 @@ def check_input(answer: Answer, params: dict[str, Any]) -> list[tuple[str, str, 
         remark = strong or ("strong" if sd >= STRONG_PLATFORM else "")
         likeness = told.get("gene_correlation")
         if likeness is not None and sd >= STRONG_PLATFORM and likeness < UNRELATED:
-            remark = f"observed and expected counts of genes correlate by {likeness:.2f} only: is it the same tissue?"
+            shown = f"{round(likeness, 2) + 0.0:.2f}"  # not -0.00
+            remark = f"observed and expected counts of genes correlate by {shown} only: is it the same tissue?"
         checks.append(("Platform effect", f"log2 sd {sd:.2f} over genes, {told.get('platform')}", remark))
     checks.append(("Proportions are shares of", str(told.get("abundance", "?")), ""))
     return checks

@@ -94,6 +94,7 @@ async function startMaps() {
   const onHover = (i) => { byId("hover").textContent = i < 0 ? "" : tellDot(maps, shown, i); };
   const drawings = maps.sections.filter((s) => s.stop > s.start).map((section) => new SectionMap(maps, section, onHover));
   drawings.forEach((drawing) => byId("maps").append(drawing.figure));
+  const visible = () => drawings.filter((drawing) => !drawing.figure.hidden);
   const table = new TypeTable(data.columns, byId("types"), (name) => show(`type ${data.types.indexOf(name)}`));
   table.show(data.table[0]);
 
@@ -103,10 +104,12 @@ async function startMaps() {
     if (asked !== JSON.stringify(state)) return; // another was asked for meanwhile
     shown.set("values", values);
     byId("key").replaceChildren(...tellKey(maps, scale, layer));
-    drawings.forEach((drawing, i) => {
+    for (const drawing of drawings) { // all of them before any is drawn: the others' room hangs on it
       drawing.figure.hidden = state.section >= 0 && state.section !== maps.sections.indexOf(drawing.section);
-      if (!drawing.figure.hidden) drawing.draw(pixels, `Map of ${words}${drawing.section.name && `, section ${drawing.section.name}`}`);
-    });
+    }
+    for (const drawing of visible()) {
+      drawing.draw(pixels, `Map of ${words}${drawing.section.name && `, section ${drawing.section.name}`}`);
+    }
     byId("same-label").hidden = !layer.startsWith("type");
     table.mark(layer.startsWith("type") ? data.types[Number(layer.slice(5))] : null);
     document.body.dataset.shown = layer;
@@ -127,7 +130,6 @@ async function startMaps() {
   if (maps.sections.length > 6) byId("section").value = String((state.section = 0));
   if (state.section >= 0) table.show(data.table[state.section + 1]);
   byId("same").addEventListener("change", () => show(state.layer));
-  const visible = () => drawings.filter((drawing) => !drawing.figure.hidden);
   byId("zoom-in").addEventListener("click", () => visible().forEach((drawing) => drawing.zoomTo(1.5 * drawing.zoom)));
   byId("zoom-out").addEventListener("click", () => visible().forEach((drawing) => drawing.zoomTo(drawing.zoom / 1.5)));
   byId("zoom-all").addEventListener("click", () => visible().forEach((drawing) => drawing.zoomTo(1)));
@@ -140,10 +142,16 @@ async function startMaps() {
   }
   dark.addEventListener("change", () => show(state.layer));
   let wait = 0;
-  window.addEventListener("resize", () => {
+  const redraw = () => {
     clearTimeout(wait);
     wait = setTimeout(() => visible().forEach((drawing) => drawing.again()), 120);
-  });
+  };
+  window.addEventListener("resize", redraw);
+  let wide = byId("maps").clientWidth; // a scroll bar that comes or goes changes it, too
+  new ResizeObserver(() => {
+    if (byId("maps").clientWidth !== wide) redraw();
+    wide = byId("maps").clientWidth;
+  }).observe(byId("maps"));
   await show("dominant");
 }
 

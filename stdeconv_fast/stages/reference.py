@@ -197,9 +197,10 @@ def warn_of(known: Reference) -> str | None:
     """
     if not known.gene_correlation < UNRELATED or known.platform_log2_sd < STRONG_PLATFORM:
         return None
+    correlation = round(known.gene_correlation, 2) + 0.0  # not -0.00
     return (
         f"The reference does not foretell the counts of the spots: over the genes used, observed and expected counts "
-        f"correlate by {known.gene_correlation:.2f} (of one tissue: 0.7 and more), and the platform log2 sd is "
+        f"correlate by {correlation:.2f} (of one tissue mostly 0.7 and more), and the platform log2 sd is "
         f"{known.platform_log2_sd:.2f}. Check that both are of the same tissue and species and that their genes are "
         f"named alike; else the proportions mean nothing."
     )
