@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from matplotlib.cm import ScalarMappable
 
 RASTER = 20_000  # more spots than this are drawn as pixels
+SMALL = 4  # maps of a figure from which on each has the fewest pixels, this part of the most
 WIDTH, SINGLE = 2.6, 4.5  # inches of a map among several, and of one for itself
 APART = 0.12  # between maps of several sections, in parts of their width, so that no section seems of the next map
 RIM = (0.0, 0.0, 0.0, 0.45)  # line around a spot upon a picture
@@ -49,6 +50,8 @@ class Scene:
     image_alpha : float
     crop : bool
         Whether the map ends where the spots end.
+    most_pixels : int
+        Of a map, where there are many spots.
     """
 
     layout: Layout
@@ -59,6 +62,7 @@ class Scene:
     pictures: list[Picture]
     image_alpha: float
     crop: bool
+    most_pixels: int
 
     @cached_property
     def rasters(self) -> list[Raster]:
@@ -68,7 +72,7 @@ class Scene:
         parts = [rows for rows in parts if isinstance(rows, slice) or len(rows)]
         radius = self.diameter / 2 if self.sized else None
         return [
-            rasterise(layout.xy, rows, layout.spacing, layout.room, radius, MOST_PIXELS // len(parts))
+            rasterise(layout.xy, rows, layout.spacing, layout.room, radius, self.most_pixels // len(parts))
             for rows in parts
         ]
 
@@ -208,6 +212,7 @@ class Scene:
 
 def set_scene(
     table: Table,
+    n_maps: int = 1,
     *,
     size: float | None = None,
     invert_y: bool | None = None,
@@ -217,7 +222,7 @@ def set_scene(
     image_alpha: float | None = None,
     crop: bool = True,
 ) -> Scene:
-    """Lay the sections out and find the pictures; see `proportions` for the arguments."""
+    """Lay the sections out and find the pictures for some maps; see `proportions` for the arguments."""
     if size is not None and not float(size) > 0:
         raise DataError(f"`size` must be > 0; got {size!r}.")
     for name, value in (("alpha", alpha), ("image_alpha", image_alpha)):
@@ -237,6 +242,7 @@ def set_scene(
         pictures=pictures,
         image_alpha=FADE if image_alpha is None else float(image_alpha),
         crop=crop,
+        most_pixels=MOST_PIXELS // min(n_maps, SMALL),  # maps among others are small
     )
 
 

@@ -100,7 +100,7 @@ def proportions(
     if vmax is None:
         tops = [np.nanmax(table.values[:, k], initial=0.0) for k in columns if np.isfinite(table.values[:, k]).any()]
         vmax = float(max(tops, default=0.0)) or 1.0
-    scene = set_scene(table, **looks)
+    scene = set_scene(table, len(names), **looks)
     axes = scene.axes(len(names), int(ncols)) if ax is None else given_axes(ax, len(names))
     labels = shorten(table.names)
     for i, (name, column) in enumerate(zip(names, columns, strict=True)):
