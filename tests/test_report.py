@@ -167,7 +167,7 @@ def test_of_too_many_spots_means_over_squares_are_kept(rng):
     whole = sources.Answer(
         "", list("abcd"), shares, np.concatenate([places, places + 100]), sections, ["one", "two"],
         pd.RangeIndex(len(shares)).astype(str), pd.Series(["ok"] * len(shares)), {"misfit": shares[:, 0] * 2.0}, None,
-        None, {},
+        None, None, {},
     )  # fmt: skip
     maps = packing.pack_maps(whole, most=1000)
     assert maps["joined"] and maps["names"] is None and 100 < maps["n"] * n_types <= 1000
