@@ -65,7 +65,7 @@ def groups() -> dict[str, tuple[str, str, list[str]]]:
 
 def not_validated() -> set[str]:
     """Classes that are not made by users, as patterns: their docstrings tell attributes, not parameters."""
-    patterns = {rf"{PACKAGE}\.pl\.(proportions|dominant)$"}  # `cmap` and `legend` have a kind and no words
+    patterns = set()
     for *_, names in groups().values():
         for name in names:
             value = _value_of(name)

@@ -31,7 +31,8 @@ def summary() -> str:
 
     size = f"{bins['n']:,} bins"
     mine, theirs = ([f"{tool['wall']:.0f}", f"{tool['peak_mb'] / 1e3:.1f}"] for tool in (ours, peer))
-    return to_table(["measured", "ours", "flashdeconv 0.2.0", "NNLS"], [
+    theirs_is = f"flashdeconv {bins['versions']['peer']['flashdeconv']}"
+    return to_table(["measured", "ours", theirs_is, "NNLS"], [
         [f"mean Pearson, {sets} sets with known composition", of("ours"), of("flashdeconv"), of("NNLS")],
         [f"{size}, {bins['date'][:10]}: seconds from file to file", mine[0], theirs[0], "-"],
         [f"{size}, the same: peak memory, GB", mine[1], theirs[1], "-"],
