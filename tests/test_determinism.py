@@ -1,12 +1,11 @@
-"""The same data give the same answer, whatever the threads, the order of rows and columns, and the kind of table."""
+"""The same data give the same answer, whatever the threads, the order of rows and columns, and the kind of table.
+
+That kernels from the disk give the bits of those just compiled is tested in test_warmup, which compiles them.
+"""
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from functools import cache
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -16,7 +15,6 @@ from stdeconv_fast.pipeline import deconvolve
 from stdeconv_fast.tissue import simulate
 from tests.tolerances import check
 
-ROOT = Path(__file__).resolve().parent.parent
 FAST = {"progress": False, "n_jobs": 1, "max_cells_per_type": 12}
 LEVEL = pytest.mark.parametrize("cell_level", [False, True], ids=["types", "cells"])
 
@@ -245,28 +243,3 @@ def test_spots_of_a_few_counts_are_tuned_and_solved():
     used = (result.status == "ok").to_numpy()
     assert used[totals > 2].all()
     assert np.isfinite(result.proportions[used]).all(axis=None)
-
-
-@pytest.mark.slow
-def test_kernels_from_disk_give_the_bits_of_those_just_compiled(tmp_path):
-    """A first run, which compiles, a second, which reads what the first left, and one whose kernels came otherwise."""
-    code = (
-        "import sys, hashlib, warnings; warnings.simplefilter('ignore')\n"
-        "import stdeconv_fast as sd\n"
-        "t = sd.simulate(400, 120, 4, kind='domains', counts_per_spot=150, seed=3)\n"
-        "def run(**more):\n"
-        "    r = sd.deconvolve(t.spots, t.reference, t.coordinates, t.cell_types, progress=False, n_jobs=1, **more)\n"
-        "    parts = (r.proportions, r.fit, r.standard_errors)\n"
-        "    return hashlib.md5(b''.join(p.to_numpy().tobytes() for p in parts)).hexdigest()\n"
-        "if sys.argv[1] == 'tiles': run(tiles=3, standard_errors=True)\n"
-        "print(run(standard_errors=True))"
-    )
-    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path), "PYTHONPATH": str(ROOT)}
-
-    def bits(how):
-        return subprocess.run(
-            [sys.executable, "-c", code, how], check=True, capture_output=True, text=True, env=environment
-        ).stdout
-
-    first = bits("plain")
-    assert [bits(how) for how in ("plain", "tiles", "plain")] == [first] * 3

@@ -87,31 +87,49 @@ def seen(problem):
     )  # fmt: skip
 
 
+@cache  # the naive answers take most of the time of these tests, and hang on neither dtype nor layout
+def first_pass(size):
+    some = seen(problem(size))
+    return some, by_naive(some)
+
+
 @DTYPE
 @SIZE
 @pytest.mark.parametrize("dense", [False, True])
 def test_first_pass_knows_no_neighbours(size, dtype, dense):
-    some = seen(problem(size))
-    check("sweep_cells", sweep(some, dtype, guard=True, dense=dense), by_naive(some), dtype)
+    some, expected = first_pass(size)
+    check("sweep_cells", sweep(some, dtype, guard=True, dense=dense), expected, dtype)
 
 
-@DTYPE
-@SIZE
-def test_second_pass_holds_the_neighbours(size, dtype):
+@cache
+def second_pass(size):
     some = seen(problem(size))
     rng = np.random.default_rng(8)
     old = rng.random((len(some.counts), len(some.cells))) * (rng.random((len(some.counts), len(some.cells))) < 0.4)
     if old.size:
         old[0, 0] = 0.5
-    check("sweep_cells", sweep(some, dtype, old=old), by_naive(some, old), dtype)
+    return some, old, by_naive(some, old)
+
+
+@DTYPE
+@SIZE
+def test_second_pass_holds_the_neighbours(size, dtype):
+    some, old, expected = second_pass(size)
+    check("sweep_cells", sweep(some, dtype, old=old), expected, dtype)
+
+
+@cache
+def without(off):
+    some = replace(seen(problem("130 spots")), **{off: 0.0})
+    old = by_naive(some, n_sweeps=1)
+    return some, old, by_naive(some, old)
 
 
 @DTYPE
 @pytest.mark.parametrize("off", ["cell", "ridge", "spatial"])
 def test_a_strength_of_zero_takes_its_term_away(off, dtype):
-    some = replace(seen(problem("130 spots")), **{off: 0.0})
-    old = by_naive(some, n_sweeps=1)
-    check("sweep_cells", sweep(some, dtype, old=old), by_naive(some, old), dtype)
+    some, old, expected = without(off)
+    check("sweep_cells", sweep(some, dtype, old=old), expected, dtype)
 
 
 @pytest.mark.parametrize("size", ["one spot", "one type", "33 types"])
@@ -231,13 +249,17 @@ def drop(p, types):
     return np.array([naive.keep_largest(row, types, 1e-4, 200) for row in p])
 
 
+@cache
+def refined(**strengths):
+    posed = naive.pose(*stage_problem(), 0.0, **strengths)
+    return drop(by_naive(posed, n_sweeps=8), posed.cell_types)
+
+
 @DTYPE
 @pytest.mark.parametrize("changes", [{}, {"lambda_cell": 0.0}, {"lambda_ridge": 3.0}])
 def test_refine_without_neighbours(dtype, changes):
-    parts = stage_problem()
-    strengths = {name.removeprefix("lambda_"): value for name, value in changes.items()}
-    posed = naive.pose(*parts, 0.0, **strengths)
-    check("refine", refine(parts, 0.0, dtype, **changes), drop(by_naive(posed, n_sweeps=8), posed.cell_types), dtype)
+    expected = refined(**{name.removeprefix("lambda_"): value for name, value in changes.items()})
+    check("refine", refine(stage_problem(), 0.0, dtype, **changes), expected, dtype)
 
 
 def test_refine_with_neighbours():
