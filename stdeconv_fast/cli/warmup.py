@@ -142,6 +142,7 @@ def _run_all(jobs: list[Job]) -> None:
     from tqdm import tqdm
 
     from ..pipeline import deconvolve
+    from ..stages.aggregate import dominant_types
 
     def cast(matrix: csr_matrix, job: Job) -> csr_matrix:
         matrix = matrix.astype(job.counts)
@@ -155,9 +156,10 @@ def _run_all(jobs: list[Job]) -> None:
             spots, cells, places, types = tissues[job.tissue]
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                deconvolve(
+                found = deconvolve(
                     cast(spots, job), cast(cells, job), places, types, progress=False, n_jobs=1, **job.settings
                 )
+                dominant_types(found.proportions.to_numpy())  # as `tl` does
             bar.update()
 
 

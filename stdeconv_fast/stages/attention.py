@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from ..kernels.cpu import attention as kernels
-from ..parallel import Workers
+from ..parallel import LIGHT, Workers, cut
 from ..parcels import Graph
 
 LEAST_TAU = 1e-8
@@ -71,13 +71,18 @@ def measure_roughness(graph: Graph, abundances: np.ndarray, workers: Workers) ->
     if not len(graph.indices):
         return float("nan")
     links = attend_by_place(graph, abundances.dtype, workers)
-    sums = abundances.sum(axis=1, keepdims=True)
-    shares = abundances / (sums + (sums == 0))
-    shares -= shares.mean(axis=0, dtype=np.float64).astype(shares.dtype)
+    shares = np.empty_like(abundances)
+    mean, scale, ranges = 0.0, 0.0, cut(links.n_spots, LIGHT)
+    for start, stop in ranges:  # by parts: no other array of all spots
+        sums = abundances[start:stop].sum(axis=1, keepdims=True)
+        shares[start:stop] = abundances[start:stop] / (sums + (sums == 0))
+        mean = mean + shares[start:stop].sum(axis=0, dtype=np.float64) / links.n_spots
+    for start, stop in ranges:
+        part = shares[start:stop] - mean
+        scale = scale + links.degrees[start:stop].astype(np.float64) @ np.einsum("ik,ik->i", part, part)
     squares = np.empty_like(links.weights)
     workers.over(kernels.compare_edges, links.n_spots, (links.indptr, links.indices, shares), (squares,))
     apart = 0.5 * np.einsum("e,e->", links.weights, squares, dtype=np.float64)
-    scale = np.einsum("i,ik,ik->", links.degrees, shares, shares, dtype=np.float64)
     return float(apart / scale) if scale > 0 else float("nan")
 
 

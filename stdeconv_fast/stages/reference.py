@@ -11,7 +11,7 @@ from ..built import TypeSums
 from ..draws import keys_of
 from ..kernels.cpu import counts as kernels
 from ..kernels.cpu.fits import sum_excess
-from ..parallel import Workers
+from ..parallel import LIGHT, Workers, cut
 from ..parcels import Counts, Inputs, Reference
 
 if TYPE_CHECKING:
@@ -249,7 +249,10 @@ def expect_genes(reference: Reference, counts: Counts, abundances: np.ndarray, w
 
     The sum over spots is taken where their arrays are.
     """
-    return workers.fetch(counts.totals.astype(np.float64) @ abundances.astype(np.float64)) @ reference.profiles
+    sums = abundances[:0].astype(np.float64).sum(axis=0)
+    for start, stop in cut(counts.n_spots, LIGHT):  # no copy of all spots in float64
+        sums = sums + counts.totals[start:stop].astype(np.float64) @ abundances[start:stop].astype(np.float64)
+    return workers.fetch(sums) @ reference.profiles
 
 
 def compare_genes(
