@@ -24,7 +24,7 @@ copyright = author
 version = release = stdeconv_fast.__version__
 
 extensions = [
-    "sphinx.ext.autodoc", "sphinx.ext.autosummary", "sphinx.ext.mathjax", "numpydoc", "myst_parser",
+    "sphinx.ext.autodoc", "sphinx.ext.autosummary", "formulas", "numpydoc", "myst_parser",
     "sphinx_gallery.gen_gallery", "sphinx_copybutton", "made",
 ]  # fmt: skip
 exclude_patterns = ["_ext", "_templates", "gallery_header.rst", "gallery/*.py", "gallery/*.ipynb"]
@@ -62,8 +62,7 @@ html_static_path = ["_static"]
 html_css_files = ["tables.css"]
 html_show_sourcelink = False
 html_copy_source = False
-if "MATHJAX_PATH" in os.environ:  # formulas are set by a script from the network, or from this place
-    mathjax_path = os.environ["MATHJAX_PATH"]
+html_math_renderer = "mathml"
 
 
 def setup(app):
