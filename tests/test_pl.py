@@ -145,6 +145,7 @@ def test_lone_spots_are_marked(monkeypatch, table, places):
     table.iloc[7] = table.iloc[0]
     grey, lone = pl.proportions(table, coordinates=places, types="B")[0].collections
     np.testing.assert_array_equal(grey.get_offsets(), [[0, 400]])
+    np.testing.assert_array_equal(pl.dominant(table, coordinates=places).collections[0].get_offsets(), [[0, 400]])
     np.testing.assert_allclose(grey.get_facecolor(), [to_rgba(pl.UNKNOWN)])
 
 

@@ -176,10 +176,11 @@ class Scene:
     def _pixels(self, ax: Axes, values: np.ndarray, looks: dict[str, Any]) -> ScalarMappable:
         from matplotlib.colors import to_rgba
 
-        drawn, unknown = None, None if values.ndim == 2 else ~np.isfinite(values)
+        drawn, coloured = None, values.ndim == 2
+        unknown = (values == np.array(to_rgba(UNKNOWN), values.dtype)).all(axis=1) if coloured else ~np.isfinite(values)
         for raster in self.rasters:
             laid = raster.lay(values)
-            if unknown is not None:
+            if not coloured:
                 if unknown.any():
                     grey = np.zeros((*laid.shape, 4), dtype=np.float32)
                     grey[(raster.owner >= 0) & np.isnan(laid)] = to_rgba(UNKNOWN)
@@ -196,18 +197,15 @@ class Scene:
             aspect="equal", alpha=self.alpha if self.alpha < 1 else None, **looks,
         )  # fmt: skip
 
-    def _mark_lone(self, ax: Axes, values: np.ndarray, unknown: np.ndarray | None, looks: dict[str, Any]) -> None:
+    def _mark_lone(self, ax: Axes, values: np.ndarray, unknown: np.ndarray, looks: dict[str, Any]) -> None:
         """Draw once more, large enough to be seen, the spots that stand alone, and those alone in being unknown."""
-        apart = lone(self.layout.xy, np.ones(len(values), dtype=bool), self.layout.spacing)
+        xy, spacing = self.layout.xy, self.layout.spacing
+        apart = lone(xy, np.ones(len(xy), dtype=bool), spacing)
+        grey = np.union1d(lone(xy, unknown, spacing), apart[unknown[apart]])
         marks = {"s": LEAST_MARK**2, "linewidths": 0, "rasterized": True}
-        if unknown is None:
-            if len(apart):
-                ax.scatter(*self.layout.xy[apart].T, c=values[apart], **marks)
-            return
-        grey = np.union1d(lone(self.layout.xy, unknown, self.layout.spacing), apart[unknown[apart]])
         for rows, colour, more in ((grey, UNKNOWN, {}), (apart[~unknown[apart]], None, looks)):
             if len(rows):
-                ax.scatter(*self.layout.xy[rows].T, c=values[rows] if colour is None else colour, **marks, **more)
+                ax.scatter(*xy[rows].T, c=values[rows] if colour is None else colour, **marks, **more)
 
 
 def set_scene(

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 MOST_PIES = 3_000  # beyond, a pie is too small to be read
 VECTORS = 1_000  # more pies than this are pixels in vector files
 LEAST_WEDGE = 2e-3  # of a pie: nobody sees less
+LEAST_PIE = 0.3  # diameter of the pie of a lone spot, in whole ones
 CORNERS = 40  # of a whole pie
 FILL_BLOCK = 0.94  # diameter of the pie of a block, in sides
 FULL = 0.6  # of the median number of spots: blocks with fewer are at the rim, and their pies smaller
@@ -56,7 +57,7 @@ def pies(
         One a type; by default as in `dominant`.
     most : int >= 1
         More spots than this are pooled: a pie is the mean of a square block of spots then; at the rim of the tissue,
-        where a block has few, it is smaller by area.
+        where a block has few, its area is smaller (down to a tenth).
     legend : bool
         Whether to add a legend.
 
@@ -80,7 +81,7 @@ def pies(
         blocks = pool(table.values, known, xy, table.codes, side, xy.min(axis=0) - spacing / 2)
         values, xy, sizes = blocks.means, blocks.centres, blocks.sizes
         part = np.minimum(sizes / (FULL * np.median(sizes[sizes > 0])), 1.0) if sizes.any() else np.ones(len(xy))
-        widths = FILL_BLOCK * side * np.sqrt(np.where(sizes > 0, part, 1.0))
+        widths = FILL_BLOCK * side * np.maximum(np.sqrt(np.where(sizes > 0, part, 1.0)), LEAST_PIE)
         title = f"composition; a pie is a block of up to {sizes.max():,} spots"
     else:
         values, widths = table.values, np.full(len(xy), scene.diameter)
