@@ -1,8 +1,8 @@
 """Runs kernels on the stand-in device in a process of its own, so that a crash ends no test run.
 
-python -m tests.cuda_shim.child JOB ANSWER: JOB is a pickle of (seed, change, cases), ANSWER of the outputs. A case is
-(module of the CPU kernel, its name, rows, arguments before, after, shape of sums or None); a change is (stem, old, new)
-and edits the source first.
+python -m tests.cuda_shim.child JOB ANSWER: JOB is a pickle of (seeds, change, cases), ANSWER of the outputs, a list for
+each seed. A case is (module of the CPU kernel, its name, rows, arguments before, after, shape of sums or None); a
+change is (stem, old, new) and edits the source first.
 """
 
 from __future__ import annotations
@@ -42,9 +42,16 @@ def run_cases(xp: Any, shared: int, cases: list[tuple]) -> list[list]:
 
 def in_child(cases: list[tuple], seed: int = 0, change: tuple[str, str, str] | None = None) -> list[list]:
     """`run_cases` on the stand-in, in a child process; RuntimeError with what it said where it fails."""
+    return with_seeds(cases, (seed,), change)[0]
+
+
+def with_seeds(
+    cases: list[tuple], seeds: tuple[int, ...], change: tuple[str, str, str] | None = None
+) -> list[list[list]]:
+    """The same for several seeds, in one child process."""
     with tempfile.TemporaryDirectory() as folder:
         job, answer = Path(folder) / "job", Path(folder) / "answer"
-        job.write_bytes(pickle.dumps((seed, change, cases)))
+        job.write_bytes(pickle.dumps((seeds, change, cases)))
         done = subprocess.run(
             [sys.executable, "-m", "tests.cuda_shim.child", str(job), str(answer)],
             cwd=ROOT, capture_output=True, text=True, timeout=300,
@@ -59,15 +66,17 @@ def main() -> None:
 
     from .stand_in import StandIn
 
-    seed, change, cases = pickle.loads(Path(sys.argv[1]).read_bytes())
-    StandIn.seed = seed
+    seeds, change, cases = pickle.loads(Path(sys.argv[1]).read_bytes())
     if change is not None:
         stem, old, new = change
         text = loader.read_source(stem)
         assert text.count(old) >= 1, f"{old!r} is not in {stem}.cu"
         changed, original = text.replace(old, new), loader.read_source
         loader.read_source = lambda name: changed if name == stem else original(name)
-    Path(sys.argv[2]).write_bytes(pickle.dumps(run_cases(StandIn, 64 << 10, cases)))
+    answers = []
+    for StandIn.seed in seeds:
+        answers.append(run_cases(StandIn, 64 << 10, cases))
+    Path(sys.argv[2]).write_bytes(pickle.dumps(answers))
 
 
 if __name__ == "__main__":
