@@ -74,6 +74,21 @@ def test_the_scanpy_snippet_runs(tissue):
     assert spots.obsm["stdeconv"].shape == tissue.truth.shape
 
 
+def test_the_lines_from_folder_to_figure_run(tissue, tmp_path, monkeypatch):
+    """For real, where scanpy and squidpy are: they are no dependencies."""
+    pytest.importorskip("scanpy", reason="needs pip install scanpy squidpy")
+    pytest.importorskip("squidpy", reason="needs pip install scanpy squidpy")
+    monkeypatch.chdir(tmp_path)
+    spots, reference = tissue.to_anndata()
+    reference.obs["cell_type"] = reference.obs["celltype"]
+    reference.write_h5ad("reference.h5ad")
+    sd.io.write_visium(spots, "outs")
+    block = snippet("import squidpy as sq")
+    assert len([line for line in block.splitlines() if line.strip()]) == 10
+    exec(block, {})
+    assert (tmp_path / "pies.png").stat().st_size and list(tmp_path.rglob("types.png"))
+
+
 def test_the_array_snippet_runs():
     names: dict = {}
     exec(snippet("result.proportions").replace("n_spots=1500", "n_spots=150"), names)
