@@ -97,9 +97,12 @@ def find_direction(bare: Bare, known: Reference) -> Direction:
     depth = float(np.median(totals[used])) if used.any() else 0.0
     scale = np.divide(1.0, np.sqrt(mean * (1 + MODEL_ERROR * depth * mean)), out=np.zeros_like(mean), where=mean > 0)
     rows = np.divide(1.0, np.sqrt(totals), out=np.zeros_like(totals), where=used)
-    counts = bare.counts.copy()
-    counts.data *= np.repeat(rows, np.diff(counts.indptr)) * scale[counts.indices]
-    turned, expected, scaled = counts.T.tocsr(), rows[:, None] * amounts, profiles * scale
+    kept = bare.counts
+    weighed = scale[kept.indices]
+    weighed *= kept.data  # in place: fresh memory costs more than the products
+    weighed *= np.repeat(rows, np.diff(kept.indptr))
+    counts = csr_matrix((weighed, kept.indices, kept.indptr), shape=kept.shape)
+    turned, expected, scaled = counts.T, rows[:, None] * amounts, profiles * scale  # no copy of the indices
 
     def apply(x: np.ndarray) -> np.ndarray:
         along = counts @ x - expected @ (scaled @ x)

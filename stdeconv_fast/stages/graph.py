@@ -308,8 +308,14 @@ def take_spots(counts: Counts, rows: np.ndarray) -> Counts:
     """The counts of some spots."""
     lengths = np.diff(counts.indptr)[rows]
     indptr = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-    at = np.repeat(counts.indptr[rows] - indptr[:-1], lengths) + np.arange(indptr[-1])
-    return Counts(indptr, counts.indices[at], counts.data[at], counts.totals[rows], counts.n_genes)
+    firsts = np.flatnonzero(np.diff(rows, prepend=-2) != 1)  # of each run of rows that follow one another
+    ends = rows[np.append(firsts[1:], len(rows)) - 1] + 1 if len(rows) else rows
+    parts = [slice(start, stop) for start, stop in zip(counts.indptr[rows[firsts]], counts.indptr[ends], strict=True)]
+
+    def taken(values: np.ndarray) -> np.ndarray:
+        return np.concatenate([values[part] for part in parts]) if parts else values[:0].copy()
+
+    return Counts(indptr, taken(counts.indices), taken(counts.data), counts.totals[rows], counts.n_genes)
 
 
 def halve(coordinates: np.ndarray, weights: np.ndarray, keys: np.ndarray, most: float) -> np.ndarray:
