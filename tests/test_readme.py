@@ -7,8 +7,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.image import imsave
 
 import stdeconv_fast as sd
 
@@ -83,6 +85,8 @@ def test_the_lines_from_folder_to_figure_run(tissue, tmp_path, monkeypatch):
     reference.obs["cell_type"] = reference.obs["celltype"]
     reference.write_h5ad("reference.h5ad")
     sd.io.write_visium(spots, "outs")
+    for name in ("hires", "lowres"):  # squidpy draws upon a picture
+        imsave(f"outs/spatial/tissue_{name}_image.png", np.full((60, 60, 3), 0.9))
     block = snippet("import squidpy as sq")
     assert len([line for line in block.splitlines() if line.strip()]) == 10
     exec(block, {})
