@@ -286,3 +286,9 @@ def test_faults(answer, tmp_path):
     with pytest.raises(sd.DataError, match="there is no folder"):
         sd.report(answer, tmp_path / "none" / "page.html")
     assert not page.exists()
+
+
+def test_what_is_no_answer_is_called_by_its_name(tmp_path):
+    (tmp_path / "table.csv").write_text("a,b\n1,2\n")
+    with pytest.raises(sd.DataError, match="`answer` must be an h5ad file; got '.*table.csv', which cannot be read"):
+        sd.report(tmp_path / "table.csv", tmp_path / "page.html")

@@ -48,8 +48,10 @@ def write_report(
 
         click.echo(json.dumps(summary))
         return
+    size = summary["megabytes"]
+    said = f"{size:.1f} MB" if size >= 1 else f"{1e3 * size:.0f} kB"
     squares = f" as means of {maps['n']:,} squares" if maps["joined"] else ""
     click.echo(
         f"{held['n_spots']:,} spots of {len(held['types'])} types{squares}, {len(held['notes'])} warning(s)\n"
-        f"wrote {path}, {summary['megabytes']:.1f} MB"
+        f"wrote {path}, {said}"
     )

@@ -164,13 +164,15 @@ def reading(where: str, path: Path) -> Iterator[None]:
         ) from fault
 
 
-def open_root(path: Path) -> Node:
+def open_root(path: Path, name: str = "spatial") -> Node:
     """Open the top group of an AnnData on disk.
 
     Parameters
     ----------
     path : Path
         An h5ad file or a zarr folder.
+    name : str
+        What messages call it.
 
     Returns
     -------
@@ -183,7 +185,7 @@ def open_root(path: Path) -> Node:
         There is no such file; it cannot be read; or it holds no AnnData.
     """
     if not path.exists():
-        raise DataError(f"`spatial` must be a file or a folder that exists; got '{path}'.")
+        raise DataError(f"`{name}` must be a file or a folder that exists; got '{path}'.")
     folder = path.is_dir()
     zarr = import_zarr(path) if folder else None
     try:
@@ -193,9 +195,9 @@ def open_root(path: Path) -> Node:
         raise
     except Exception as fault:
         kind = "a zarr folder" if folder else "an h5ad file"
-        raise DataError(f"`spatial` must be {kind}; got '{path}', which cannot be read: {reason(fault)}.") from fault
+        raise DataError(f"`{name}` must be {kind}; got '{path}', which cannot be read: {reason(fault)}.") from fault
     try:
-        _demand_anndata(root, path)
+        _demand_anndata(root, path, name)
     except BaseException:
         close_root(root)
         raise
@@ -209,30 +211,30 @@ def close_root(root: Node) -> None:
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[Node]:
+def opened(path: Path, name: str = "spatial") -> Iterator[Node]:
     """The top group of an AnnData on disk (see `open_root`), closed when the ``with`` block ends."""
-    root = open_root(path)
+    root = open_root(path, name)
     try:
         yield root
     finally:
         close_root(root)
 
 
-def _demand_anndata(root: Node, path: Path) -> None:
-    with reading("spatial", path):
+def _demand_anndata(root: Node, path: Path, name: str) -> None:
+    with reading(name, path):
         found = sorted(root)
         if "obs" in found and "var" in found:
             if is_group(root["obs"]) and is_group(root["var"]):
                 return
             raise DataError(
-                f"`spatial` must be stored as anndata 0.7 and later do it; got an older file, '{path}'. "
+                f"`{name}` must be stored as anndata 0.7 and later do it; got an older file, '{path}'. "
                 "Read it with anndata.read_h5ad and write it anew."
             )
         top = ", ".join(map(repr, found[:6])) + (", ..." if len(found) > 6 else "") or "nothing"
         remedy = "Read it with the package that made it, and write it with adata.write_h5ad."
         if "tables" in found and is_group(root["tables"]) and len(root["tables"]):
             remedy = f"Pass one of its tables: '{path / 'tables' / sorted(root['tables'])[0]}'."
-    raise DataError(f"`spatial` must hold an AnnData, with obs and var; got {top} in '{path}'. {remedy}")
+    raise DataError(f"`{name}` must hold an AnnData, with obs and var; got {top} in '{path}'. {remedy}")
 
 
 def index_key(frame: Node) -> str:

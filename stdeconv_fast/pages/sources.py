@@ -121,7 +121,7 @@ def _read_file(path: Path, key: str) -> AnnData:
         raise DataError(f"`answer` must be a file or a folder that exists; got '{path}'.")
     refuse_pickles(path, "`answer`")
     probe_all(path, "`answer`")
-    with opened(path) as root, reading("answer", path):
+    with opened(path, "answer") as root, reading("answer", path):
         obs = read_elem(root["obs"]).set_axis(read_index(root["obs"], "obs", path), axis=0)
         left_out = {f"{key}_cells"}  # large, and not shown
         obsm = {name: read_elem(root["obsm"][name]) for name in names_in(root, "obsm") if name not in left_out}

@@ -14,7 +14,6 @@ from ..draws import in_key_order, keys_of, mix, order_by_key
 from ..kernels.cpu import laplacian as kernels
 from ..kernels.cpu import neighbours as near_kernels
 from ..kernels.cpu.counts import key_rows
-from ..kernels.cpu.neighbours import find_near
 from ..parallel import LIGHT, Workers, cut
 from ..parcels import Counts, Graph
 
@@ -84,7 +83,7 @@ def _nearest(points: np.ndarray, k: int, keys: np.ndarray, workers: Workers) -> 
     def near(start: int, stop: int) -> tuple[np.ndarray, ...]:
         lengths = np.empty(stop - start, dtype=np.int64)
         others, distances = np.empty((stop - start, most), dtype=np.int32), np.empty((stop - start, most))
-        find_near(points, *bins, k, most, TIE, start, stop, lengths, others, distances)
+        near_kernels.find_near(points, *bins, k, most, TIE, start, stop, lengths, others, distances)
         ends = np.concatenate([[0], np.cumsum(np.maximum(lengths, 0))])
         packed = np.empty(ends[-1], dtype=np.int32), np.empty(ends[-1])
         near_kernels.pack_near(lengths, others, distances, ends, *packed)
@@ -306,16 +305,12 @@ def no_neighbours(n_spots: int) -> Graph:
 
 def take_spots(counts: Counts, rows: np.ndarray) -> Counts:
     """The counts of some spots."""
-    lengths = np.diff(counts.indptr)[rows]
-    indptr = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    indptr = np.concatenate([[0], np.cumsum(np.diff(counts.indptr)[rows])]).astype(np.int64)
     firsts = np.flatnonzero(np.diff(rows, prepend=-2) != 1)  # of each run of rows that follow one another
     ends = rows[np.append(firsts[1:], len(rows)) - 1] + 1 if len(rows) else rows
-    parts = [slice(start, stop) for start, stop in zip(counts.indptr[rows[firsts]], counts.indptr[ends], strict=True)]
-
-    def taken(values: np.ndarray) -> np.ndarray:
-        return np.concatenate([values[part] for part in parts]) if parts else values[:0].copy()
-
-    return Counts(indptr, taken(counts.indices), taken(counts.data), counts.totals[rows], counts.n_genes)
+    parts = [slice(*pair) for pair in zip(counts.indptr[rows[firsts]], counts.indptr[ends], strict=True)] or [slice(0)]
+    indices, data = (np.concatenate([values[part] for part in parts]) for values in (counts.indices, counts.data))
+    return Counts(indptr, indices, data, counts.totals[rows], counts.n_genes)
 
 
 def halve(coordinates: np.ndarray, weights: np.ndarray, keys: np.ndarray, most: float) -> np.ndarray:

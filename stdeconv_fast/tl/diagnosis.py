@@ -201,9 +201,10 @@ def _types(left: Left) -> Iterator[Finding]:
     hard = left.types[left.types["counts"] > median].sort_values("counts", ascending=False)
     pairs = dict.fromkeys(frozenset((str(name), str(row["like"]))) for name, row in hard.iterrows())
     said = [f"{' / '.join(sorted(pair))}" for pair in pairs]
+    number = f"{len(said)} pair{'s' * (len(said) != 1)}"
     need = "" if hard.empty else f"; up to {hard['counts'].iloc[0]:,.0f} counts a spot needed, {median:,.0f} there"
     yield (
-        "alike types", LOOK if said else OK, f"{len(said)} pairs hard to tell apart{_list(said)}{need}",
+        "alike types", LOOK if said else OK, f"{number} hard to tell apart{_list(said)}{need}",
         "In a spot that holds both, their parts are known to no better than 0.1: add them up, or name them as one.",
     )  # fmt: skip
 
