@@ -171,6 +171,12 @@ class Kernels:
 
         reference.compare_genes(self.prepared.known, self.prepared.counts, self.abundances, self.workers)
 
+    def time_find_dominant(self, cache):
+        """Type with the highest proportion of every spot."""
+        from stdeconv_fast.stages import aggregate
+
+        aggregate.dominant_types(self.abundances)
+
     def time_key_rows(self, cache):
         """Keys of spots that their counts alone tell apart."""
         from stdeconv_fast.stages import graph
