@@ -26,6 +26,7 @@ from .settings import Settings
 from .stages import aggregate, attention, graph, reference, refine_cells
 from .stages.inputs import read_inputs
 from .stages.inputs.links import take_edges
+from .thresholds import BORDERLINE, STRONG_PLATFORM
 
 log = logging.getLogger("stdeconv_fast")
 
@@ -214,7 +215,7 @@ def run(
             else:
                 pieces.finish_alone(abundances, settings.lambda_ridge)
         by_cell = settings.abundance == "cells" or (
-            settings.abundance == "auto" and known.platform_log2_sd < reference.STRONG_PLATFORM
+            settings.abundance == "auto" and known.platform_log2_sd < STRONG_PLATFORM
         )
         content = known.mrna_content if by_cell else None
         fit = errors = present = None
@@ -248,10 +249,10 @@ def run(
         look(known, abundances, rows)
     unexplained = np.isnan(shares).any(axis=1)
     status[rows[unexplained]] = "no type explains the counts"
-    near = abs(known.platform_log2_sd - reference.STRONG_PLATFORM) <= reference.BORDERLINE
+    near = abs(known.platform_log2_sd - STRONG_PLATFORM) <= BORDERLINE
     if near and "auto" in (settings.platform, settings.abundance):
         notes.append(
-            f"The platform log2 sd is {known.platform_log2_sd:.2f}, near {reference.STRONG_PLATFORM:g}, where "
+            f"The platform log2 sd is {known.platform_log2_sd:.2f}, near {STRONG_PLATFORM:g}, where "
             f"platform='auto' and abundance='auto' change (now {known.platform!r} and "
             f"{'cells' if by_cell else 'mrna'!r}): set both, and compare."
         )

@@ -44,7 +44,7 @@ FLOORS = {
     ),
     "ground": (
         "backend", "built", "draws", "errors", "memory", "original_draws", "parallel", "parcels", "saved", "settings",
-        "work_folder",
+        "thresholds", "work_folder",
     ),
     "kernels": (
         "kernels.compile",

@@ -14,6 +14,7 @@ import h5py
 
 from ..errors import DataError
 from .atomic import ZARR_MARKS
+from .extras import import_extra
 
 Node = Any  # a group or an array of h5py or zarr
 METADATA = ("zarr.json", ".zarray", ".zmetadata")  # files of a zarr folder that tell how arrays are stored
@@ -64,11 +65,7 @@ def import_zarr(path: Path) -> Any:
     DataError
         It is not installed.
     """
-    try:
-        import zarr
-    except ImportError as fault:
-        raise DataError(f"'{path}' needs the package zarr; got: {fault}. Run: pip install zarr") from fault
-    return zarr
+    return import_extra("zarr", f"'{path}'", "pip install zarr")
 
 
 def unpacked_bytes(path: Path) -> int:

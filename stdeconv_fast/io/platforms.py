@@ -14,6 +14,7 @@ import pandas as pd
 from ..errors import DataError, DataTypeError
 from .beads import find_cells, find_locations, read_beads, read_xenium
 from .disk import is_zarr, reading, refuse_pickles
+from .extras import import_extra
 from .probe import probe
 from .tables_10x import find_mtx, is_10x_h5, read_10x_h5, read_mtx
 from .visium import choose_bin, find_bins, find_positions, has_counts, read_visium
@@ -188,13 +189,8 @@ def _read_zarr(path: Path, table: str | None) -> tuple[str, AnnData, list[str]]:
         adata = anndata.read_zarr(tables / table)
 
     def whole() -> Any:
-        try:
-            import spatialdata
-        except ImportError as fault:
-            raise DataError(
-                f"'{path}' keeps the places of {table!r} in its shapes, and needs the package spatialdata; got: "
-                f"{fault}. Run: pip install 'stdeconv-fast[spatialdata]'"
-            ) from fault
+        need = f"'{path}' keeps the places of {table!r} in its shapes, and"
+        spatialdata = import_extra("spatialdata", need, "pip install 'stdeconv-fast[spatialdata]'")
         with reading("path", path):
             return spatialdata.read_zarr(path)
 

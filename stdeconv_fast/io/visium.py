@@ -13,6 +13,7 @@ import pandas as pd
 
 from ..errors import DataError, DataTypeError
 from .disk import reading
+from .extras import import_extra
 from .tables_10x import find_mtx, read_10x_h5, read_mtx
 
 if TYPE_CHECKING:
@@ -169,12 +170,7 @@ def import_parquet(path: Path) -> Any:
     DataError
         It is not installed.
     """
-    try:
-        import pyarrow.parquet as parquet
-    except ImportError as fault:
-        remedy = "Run: pip install 'stdeconv-fast[readers]'"
-        raise DataError(f"'{path}' needs the package pyarrow; got: {fault}. {remedy}") from fault
-    return parquet
+    return import_extra("pyarrow.parquet", f"'{path}'", "pip install 'stdeconv-fast[readers]'")
 
 
 def _library(folder: Path) -> str:

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from ..thresholds import STRONG_PLATFORM, UNRELATED
 from .sources import Answer
 
 PRESENT = 0.05  # proportion from which a type counts as there
@@ -15,7 +16,6 @@ STAGES = (
     "input", "reference", "counts", "graph", "first fit", "tuning", "passes", "fit", "standard errors", "detection",
     "cells",
 )  # in the order of the run; files keep names sorted
-STRONG_PLATFORM, UNRELATED = 1.0, 0.3  # log2 sd and correlation of genes, as in stages.reference
 
 
 def tell_facts(answer: Answer) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from ..draws import lowest_keys
 from ..errors import DataError
 from ..parcels import Counts, Reference
 from ..stages import reference
+from ..thresholds import FEWEST_COUNTS
 from .uncertainty import Direction, Fit, adjust
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ BEST_OF_CHANCE = 1.755  # mean of the highest tenth of normal numbers, in standa
 NOISE = 3.0  # standard deviations that an excess is over what chance gives
 SHY = 10.0  # counts added to observed and expected, so that rare genes do not lead the ranks
 ALARM = 0.2  # of the counts of the worst spots unexplained: a type may be missing
-FEWEST_SPOTS, FEWEST_COUNTS = 50, 50.0  # with fewer spots, or fewer counts in the median spot, nothing is said
+FEWEST_SPOTS = 50  # with fewer spots nothing is said
 
 
 def check_names(types: tuple[str, ...]) -> None:

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..draws import order_by_key
+from ..draws import lowest_keys
 from ..parallel import Workers
 from ..parcels import Graph, Reference
 from ..stages import attention, graph, reference, solve_types
+from ..thresholds import STRONG_PLATFORM
 
 if TYPE_CHECKING:
     from .pieces import Whole as Pieces  # or anything with its methods
@@ -72,11 +73,11 @@ def first_fit(
         The start of everything that looks at neighbours; to be finished alone where nothing does.
     """
     pieces.pose(known, loss)
-    weighed = loss == "poisson" and known.platform_log2_sd < reference.STRONG_PLATFORM
+    weighed = loss == "poisson" and known.platform_log2_sd < STRONG_PLATFORM
     sampled = weighed and pieces.n_spots > 2 * WEIGHED_SPOTS
     abundances = pieces.solve_alone(lambda_ridge, ROUGH if weighed and not sampled else START)
     if weighed:
-        rows = np.sort(order_by_key(keys)[:WEIGHED_SPOTS]) if sampled else None
+        rows = lowest_keys(keys, WEIGHED_SPOTS) if sampled else None
         counts, solved = pieces.held(rows), abundances
         if sampled:
             solved = abundances[rows if isinstance(abundances, np.ndarray) else workers.place(rows)]

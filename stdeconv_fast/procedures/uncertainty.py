@@ -208,5 +208,5 @@ def measure_fit(
         kernels.measure_fits, counts.n_spots, arrays, (2, counts.n_genes), PARTS, (deviances, misfits)
     )
     expected = reference.expect_genes(known, counts, abundances, workers)
-    dispersion = (squares - 2 * seen + expected) / counts.n_spots  # as in `reference.compare_genes`
+    dispersion = reference.to_dispersion(squares, seen, expected, counts.n_spots)
     return Fit(workers.fetch(deviances), seen, expected, dispersion, workers.fetch(misfits))

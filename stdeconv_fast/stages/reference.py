@@ -13,6 +13,7 @@ from ..kernels.cpu import counts as kernels
 from ..kernels.cpu.fits import sum_excess
 from ..parallel import LIGHT, Workers, cut
 from ..parcels import Counts, Inputs, Reference
+from ..thresholds import STRONG_PLATFORM, UNRELATED
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
@@ -21,14 +22,12 @@ PANEL = 1500  # at most so many shared genes are a panel: all are kept
 MARKER_LN_FOLD = 0.75
 MARKER_SHARE = 1.25e-4
 FLOOR = 0.01
-STRONG_PLATFORM = 1.0  # log2 sd from which gene effects are fitted jointly, weights and library sizes not trusted
-BORDERLINE = 0.2
 GENES_PER_TYPE = 10  # a joint fit needs so many genes a type
 JOINT_ROUNDS = 10
 EM_STEPS, EM_TOLERANCE = 500, 1e-8
 SEEN = 20  # pooled counts above which a gene tells of the platform
 SPLIT_ERROR = 0.1  # standard error of the split between two types, for which the counts are told
-UNRELATED, FEWEST_SEEN = 0.3, 30  # correlation of genes below which a reference foretells nothing; genes that tell it
+FEWEST_SEEN = 30  # genes that tell how well a reference foretells the counts of the spots
 
 
 @dataclass(frozen=True)
@@ -272,7 +271,12 @@ def compare_genes(
         kernels.sum_genes, counts.n_spots, (counts.indptr, counts.indices, counts.data, rows), (counts.n_genes,)
     )
     expected = expect_genes(reference, counts, abundances, workers)
-    return seen, expected, (squares - 2 * seen + expected) / counts.n_spots
+    return seen, expected, to_dispersion(squares, seen, expected, counts.n_spots)
+
+
+def to_dispersion(squares: np.ndarray, seen: np.ndarray, expected: np.ndarray, n_spots: int) -> np.ndarray:
+    """mean_i (y - mu)^2 / mu of each gene from sum y^2 / mu, sum y and sum mu, (n_genes,)."""
+    return (squares - 2 * seen + expected) / n_spots
 
 
 def weigh_genes(reference: Reference, counts: Counts, abundances: np.ndarray, workers: Workers) -> Reference:

@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ..procedures.missing import FEWEST_COUNTS
-from ..stages.reference import BORDERLINE, STRONG_PLATFORM
+from ..thresholds import BORDERLINE, FEWEST_COUNTS, STRONG_PLATFORM
 from .left import Left, read_left
 
 OK, LOOK, WARN = "ok", "look", "warning"
