@@ -191,8 +191,9 @@ def warn_of(known: Reference) -> str | None:
     -----
     Over the genes, logarithms of the pooled counts and of what the best mixture of the types expects are correlated.
     Of a reference with nothing to do with the spots the correlation is about 0 +- 1 / sqrt(genes): over 13 data sets
-    whose genes were given each other's names it was -0.02 to 0.12. With their own references it was 0.38 to 1.00, the
-    least on panels of markers of like counts; with those of another platform 0.7. A weak platform effect is no fault.
+    whose genes were given each other's names it was -0.02 to 0.08. With their own references it was 0.38 to 1.00, the
+    least on panels of markers of like counts; with those of another platform 0.7 (`benchmarks/unrelated.py`). A weak
+    platform effect is no fault.
     """
     if not known.gene_correlation < UNRELATED or known.platform_log2_sd < STRONG_PLATFORM:
         return None
