@@ -131,7 +131,7 @@ def settle(
     strengths = (lambda_spatial, phi, lambda_ridge)
     limit *= 1.0 if problem.gram is None else GAUSSIAN_SHARE
     rest = limit * (2 - relax) ** 2  # what is left adds up over the sweeps not made: the more, the slower they gain
-    last, due = 0.0, owed > rest
+    last, due, changed = 0.0, owed > rest, 0
     for turn in range(most):
         n_due = int(np.count_nonzero(due))
         if n_due <= few * len(due):
@@ -140,8 +140,11 @@ def settle(
         solve_types.owe_moves(links, moves, due, *strengths, relax, owed, workers)
         moved = float(moves.mean(dtype=np.float64))
         if turn > 1 and 2 * n_due > len(due):  # before, the spots still find their own answer; after, few are left
-            relax = _relax_more(relax, moved / last)
-            rest = min(rest, limit * (2 - relax) ** 2, limit * (1 - min(moved / last, MOST_GAIN)))
+            gain = moved / last
+            if turn > changed + 1:  # right after a change the moves tell of the change
+                was, relax = relax, _relax_more(relax, gain)
+                changed = turn if relax > was else changed
+            rest = min(rest, limit * (2 - relax) ** 2, limit * (1 - min(gain, MOST_GAIN)))
         last, due = moved, owed > rest
     return relax
 
