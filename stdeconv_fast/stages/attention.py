@@ -12,14 +12,14 @@ from ..parcels import Graph
 
 LEAST_TAU = 1e-8
 
-# The median is found by counts over the bits of a float64 (52 behind the exponent), each in some steps of 2^shift. The
-# first goes from 2^-14 to 4, and no h^2 is above 2; what is below is counted anew, from 0 on.
-STEP_BITS = 14
-STEPS = 1 << STEP_BITS
-FIRST_LOW, FIRST_SHIFT = (1023 - 14) << 52, 42
-WIDEST_SHIFT = 48
-PART = 4 * STEPS  # edges, at least, that are counted together
+# The median is found by counts over the bits of a float64, each in 2^n steps of 2^shift. The first is from 2^-14
+# to 4, 16 octaves, and no h^2 is above 2; what is below is counted anew, from 0 to 2.
+MANTISSA = 52  # bits of a float64 behind its exponent, whose bias is 1023
+FIRST_LOW = (1023 - 14) << MANTISSA
+FIRST_SPAN, WHOLE_SPAN = MANTISSA + 4, MANTISSA + 10  # bits
+FEWEST_STEPS, MOST_STEPS = 8, 14  # n
 FINEST_FLOAT32 = 29  # a float32 leaves the last 29 bits 0
+PART = 1 << 16  # edges that are counted together
 
 
 def attend_by_place(graph: Graph, dtype: np.dtype, workers: Workers) -> Graph:
@@ -89,29 +89,30 @@ def median_square(place: np.ndarray, squares: np.ndarray, workers: Workers) -> f
         0 without edges.
     """
     counts: dict[tuple[int, int], np.ndarray] = {}
-    parts = max(1, min(16, len(squares) // PART))
     finest = FINEST_FLOAT32 if squares.dtype == np.float32 else 0
+    steps = min(max(FEWEST_STEPS, len(squares).bit_length() - 3), MOST_STEPS)
+    parts = max(1, min(16, len(squares) // PART))
 
     def count(low: int, shift: int) -> np.ndarray:
         if (low, shift) not in counts:
             counts[low, shift] = workers.sums(
-                kernels.count_squares, len(squares), (place, squares, low, shift), (STEPS + 1,), parts
+                kernels.count_squares, len(squares), (place, squares, low, shift), ((1 << steps) + 1,), parts
             )
         return counts[low, shift]
 
     def at_rank(rank: int) -> float:
-        low, shift = FIRST_LOW, FIRST_SHIFT
+        low, shift = FIRST_LOW, FIRST_SPAN - steps
         if rank < count(low, shift)[-1]:
-            low, shift = 0, WIDEST_SHIFT
+            low, shift = 0, WHOLE_SPAN - steps
         while True:
             found = count(low, shift)
             step = int(np.searchsorted(np.cumsum(found[:-1]), rank - found[-1], side="right"))
             low += step << shift
             if shift == finest:
                 return float(np.int64(low).view(np.float64))
-            shift = max(shift - STEP_BITS, finest)
+            shift = max(shift - steps, finest)
 
-    total = int(count(FIRST_LOW, FIRST_SHIFT).sum())
+    total = int(count(FIRST_LOW, FIRST_SPAN - steps).sum())
     return 0.5 * (at_rank((total - 1) // 2) + at_rank(total // 2)) if total else 0.0
 
 
