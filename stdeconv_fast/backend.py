@@ -272,14 +272,14 @@ def plan_bytes(n_spots: int, nnz: int, n_edges: int, n_types: int, n_genes: int,
     Notes
     -----
     The counts; the abundances, their roots, shares and Laplacian, two float64 copies for sums over spots; the graph
-    with old, directed and fresh weights and the median's copy; a few numbers a spot; the parts of the sums over genes.
+    with the weights by place, old and fresh; a few numbers a spot; the parts of the sums over genes.
     Standard errors and detection come after these are gone and take less: abundances, pulls and answers in float64.
     """
     real = np.dtype(dtype).itemsize
     counts = nnz * entry + 8 * n_spots
     abundances = n_spots * n_types * (4 * real + 16)
-    edges = n_edges * (4 + 8 + 8 + 3 * real + 8 + 2 * real + 1)
-    spots = n_spots * (10 * real + 40)
+    edges = n_edges * (4 + 8 + 8 + 3 * real)
+    spots = n_spots * (11 * real + 40)
     return counts + abundances + edges + spots + loader.PART_BYTES + 4 * n_types * n_genes * real
 
 

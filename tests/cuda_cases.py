@@ -204,8 +204,14 @@ def _attention(size, dtype):
     v[2::5] = 0
     means = naive_attention.neighbourhood_means(place > 0, v)
     edges = (indptr, indices)
+    sums = v.sum(axis=1)
+    inverses = np.divide(1, sums, out=np.zeros(n), where=sums > 0)
     yield Case(
-        attention.root_neighbourhoods, n, (*edges, place[rows, indices], v.astype(dtype)),
+        attention.invert_sums, n, (v.astype(dtype),), (np.full(n, GUARD, dtype),), {0: ("invert_sums", inverses)}
+    )
+    yield Case(
+        attention.root_neighbourhoods, n,
+        (*edges, place[rows, indices], v.astype(dtype), inverses.astype(dtype)),
         (np.full((n, n_types), GUARD, dtype),), {0: ("root_neighbourhoods", np.sqrt(means))},
     )  # fmt: skip
     squares = naive_attention.compare(means)[rows, indices]
@@ -213,16 +219,26 @@ def _attention(size, dtype):
         attention.compare_edges, n, (*edges, np.sqrt(means).astype(dtype)), (np.full(len(indices), GUARD, dtype),),
         {0: ("compare_edges", squares)},
     )  # fmt: skip
+    held = np.repeat(squares[::3], 3)[: len(squares)].astype(dtype)  # some alike
+    for low, shift, n_steps in ((0, 51, 4096), (1015 << 52, 49, 64), (1021 << 52, 50, 7)):
+        counted = naive_attention.count_squares(place[rows, indices], held, low, shift, n_steps)
+        yield Case(
+            attention.count_squares, len(indices), (place[rows, indices], held, low, shift), (),
+            {0: ("count_squares", counted)}, (n_steps + 1,),
+        )  # fmt: skip
     directed = place * np.exp(-naive_attention.compare(means) / 0.6)
+    symmetric = (directed + directed.T) / 2
+    reverse = naive_laplacian.link_reverse(indptr, indices)
     yield Case(
-        attention.attend_edges, n, (indptr, place[rows, indices], squares.astype(dtype), 0.3),
-        (np.full(len(indices), float(GUARD)), np.full(n, float(GUARD))),
-        {0: ("attend_edges", directed[rows, indices]), 1: ("attend_edges", directed.sum(axis=1))},
+        attention.attend_edges, n, (indptr, reverse, place[rows, indices], 0.3),
+        (squares.astype(dtype), np.full(n, GUARD, dtype), np.full(n, float(GUARD))),
+        {
+            0: ("attend_edges", symmetric[rows, indices]), 1: ("attend_edges", symmetric.sum(axis=1)),
+            2: ("attend_edges", directed.sum(axis=1)),
+        },
     )  # fmt: skip
-    symmetric = 1.7 * (directed + directed.T) / 2
     yield Case(
-        attention.symmetrise_edges, n,
-        (indptr, naive_laplacian.link_reverse(indptr, indices), directed[rows, indices], 1.7),
+        attention.symmetrise_edges, n, (indptr, reverse, directed[rows, indices]),
         (np.full(len(indices), GUARD, dtype), np.full(n, GUARD, dtype)),
         {0: ("symmetrise_edges", symmetric[rows, indices]), 1: ("symmetrise_edges", symmetric.sum(axis=1))},
     )  # fmt: skip

@@ -107,6 +107,27 @@ def test_types_permute_without_change():
     check("attend", permuted.weights, attend(graph, abundances).weights)
 
 
+@DTYPE
+@pytest.mark.parametrize("n_edges", [1, 2, 7, 1000, 200_001])
+@pytest.mark.parametrize("kind", ["spread", "alike", "faint", "both", "zero"])
+def test_the_median_is_exact(kind, n_edges, dtype):
+    """As by sorting; whatever lies below the first count, with ties, and where the two in the middle are far apart."""
+    rng = np.random.default_rng(n_edges)
+    squares = {
+        "spread": rng.uniform(0, 2, n_edges), "alike": rng.integers(0, 3, n_edges) / 3,
+        "faint": 10.0 ** rng.uniform(-42, -4, n_edges), "zero": np.zeros(n_edges),
+        "both": np.where(np.arange(n_edges) % 2, 1e-9, 1.5),
+    }[kind].astype(dtype)  # fmt: skip
+    few = rng.permutation(n_edges) < n_edges // 10
+    for place in (np.ones(n_edges), np.where(few, 0.0, 0.2)):
+        for n_jobs in (1, 3):
+            with hold_workers(n_jobs) as workers:
+                found = stage.median_square(place, squares, workers)
+            assert found == np.median(squares[place > 0].astype(np.float64))
+    with hold_workers(1) as workers:
+        assert stage.median_square(np.zeros(n_edges), squares, workers) == 0
+
+
 def test_no_edges():
     graph = link(hexagonal(1, 1))
     links = attend(graph, np.ones((1, 3)))

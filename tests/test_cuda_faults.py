@@ -42,6 +42,10 @@ FAULTS = {
         "fits", "score_spots", "    score = warp_sum(score);", "    if (lane < 16) score = warp_sum(score);",
         "diverged",
     ),
+    "lanes that meet in a step of the count": (
+        "attention", "count_squares", "found = __popc(alike);", "found = 1;", "differ",
+    ),
+    "edges below the count": ("attention", "count_squares", "below = warp_sum(below);", "", "differ"),
     "a mask of half a warp": (
         "attention", "compare_edges", "square = warp_sum(square);", "square += __shfl_xor_sync(0xffffu, square, 1);",
         "part of a warp",

@@ -38,6 +38,14 @@ __device__ __forceinline__ int64 warp_of()
     return (int64)blockIdx.x * (blockDim.x / WARP) + threadIdx.x / WARP;
 }
 
+// Rows of one part of a sum: a warp a block, the parts are the blocks.
+__device__ __forceinline__ void rows_of_part(int64 start, int64 stop, int64* first, int64* last)
+{
+    const int64 size = (stop - start + gridDim.x - 1) / gridDim.x;
+    *first = smaller(start + size * (int64)blockIdx.x, stop);
+    *last = smaller(*first + size, stop);
+}
+
 // Lanes below this one among those of a ballot.
 __device__ __forceinline__ int below(unsigned ballot, int lane) { return __popc(ballot & ((1u << lane) - 1u)); }
 

@@ -3,14 +3,6 @@
 #include "common.cuh"
 #define LARGE_COUNT 65536.0
 
-// Rows of one part of a sum: a warp a block, the parts are the blocks.
-__device__ __forceinline__ void rows_of_part(int64 start, int64 stop, int64* first, int64* last)
-{
-    const int64 size = (stop - start + gridDim.x - 1) / gridDim.x;
-    *first = smaller(start + size * (int64)blockIdx.x, stop);
-    *last = smaller(*first + size, stop);
-}
-
 // sums_out: (parts, n_columns), a part a block.
 extern "C" __global__ void
 sum_genes(

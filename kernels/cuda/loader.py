@@ -26,7 +26,8 @@ PART_BYTES = 64 << 20  # of all parts of a sum, at most
 CREWS = 1024  # warps at work at a time where each needs room of its own
 CREW_BYTES = 256 << 20
 
-SUMS = frozenset({"sum_genes", "sum_segments", "sum_excess", "measure_fits"})  # rows in parts, a warp each
+# rows in parts, a warp each
+SUMS = frozenset({"count_squares", "sum_genes", "sum_segments", "sum_excess", "measure_fits"})
 IN_SHARED = frozenset({"solve_spots", "visit_spots", "measure_errors", "weigh_presence"})
 VECTORS = {"measure_errors": 3, "weigh_presence": 7}  # beside a matrix of float64
 WITH_CREWS = frozenset({"sweep_cells"})

@@ -235,4 +235,6 @@ static inline unsigned __ballot_sync(unsigned mask, int wanted)
 }
 static inline double cospi(double x) { return cos(3.14159265358979323846 * x); }
 static inline int __popc(unsigned x) { return __builtin_popcount(x); }
+static inline int __ffs(int x) { return __builtin_ffs(x); }
+static inline long long __double_as_longlong(double x) { long long b; std::memcpy(&b, &x, 8); return b; }
 static inline double __longlong_as_double(long long x) { double d; std::memcpy(&d, &x, 8); return d; }

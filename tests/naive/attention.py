@@ -22,6 +22,14 @@ def compare(means):
     return ((roots[:, None] - roots[None]) ** 2).sum(axis=2)
 
 
+def count_squares(place, squares, low, shift, n_steps):
+    """Edges by h^2, between numbers whose bits are 2^shift apart from `low` on; then those below the first."""
+    squares = squares[place > 0].astype(np.float64)
+    bounds = (low + (np.arange(n_steps + 1) << shift)).view(np.float64)
+    inside = [((squares >= a) & (squares < b)).sum() for a, b in zip(bounds[:-1], bounds[1:], strict=True)]
+    return np.array([*inside, (squares < bounds[0]).sum()], dtype=float)
+
+
 def spatial_factors(coordinates, linked):
     """exp(-d_ij^2 / (2 s_i^2)) where j is a neighbour of i; s_i the median of the positive distances."""
     distances = np.sqrt(((coordinates[:, None] - coordinates[None]) ** 2).sum(axis=2))
