@@ -4,7 +4,8 @@ python benchmarks/gpu_day.py card [--json FILE]      the device that is found
 python benchmarks/gpu_day.py kernels                 every CUDA kernel once, on small problems (for compute-sanitizer)
 python benchmarks/gpu_day.py large                   a solve of 100,000 bins (for ncu)
 python benchmarks/gpu_day.py sets [--data FOLDER]    CPU against GPU on the sets with known composition
-python benchmarks/gpu_day.py scale [--n N ...]       times by stage and memory at 100,000 to 1,000,000 bins
+python benchmarks/gpu_day.py scale [--n N ...]       times by stage and memory at 100,000 to 1,000,000 bins; what the
+                                                     overlap of upload and first solve gains, what launches cost
 python benchmarks/gpu_day.py join FOLDER             the parts as one file in benchmarks/results, named after the card
 """
 
@@ -24,6 +25,7 @@ from scipy import sparse
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from benchmarks.gpu_overlap import judge_launches, measure_launches, measure_overlap, watch_passes
 from benchmarks.sets import WITH_TRUTH, find_data, load, sections_of
 from stdeconv_fast import backend, deconvolve, simulate
 
@@ -33,6 +35,7 @@ BLOCK = 50_000  # bins that are simulated; larger tissues are copies of them sid
 # bins or cells, genes, types, and the seconds of device time that are aimed at
 SIZES = ((100_000, 3000, 20, None), (500_000, 3000, 20, None), (1_000_000, 3000, 20, 2.0), (170_000, 5000, 40, 20.0))
 MOST_BYTES = 6e9
+COMPARED = 500_000  # bins whose upload and first solve are timed with and without overlap
 ON_DEVICE = ("first fit", "tuning", "passes", "fit")
 
 
@@ -107,15 +110,26 @@ def sets(options: argparse.Namespace) -> dict:
 
 
 def scale(options: argparse.Namespace) -> dict:
-    """Times by stage and device memory; each size once to warm up (the first) and once to be timed."""
-    deconvolve(*copies(2000, 500, 20, 2000), device="cuda", progress=False)
+    """Times by stage and device memory; each size once to warm up (the first) and once to be timed.
+
+    Beside them what launches cost in the passes and, at one size, what the overlap of upload and first solve gains.
+    """
+    small = copies(2000, 500, 20, 2000)
+    deconvolve(*small, device="cuda", progress=False)
     deconvolve(*copies(2000, 500, 40, 2000), device="cuda", progress=False)
+    each = measure_launches(small)
     rows = []
     for n, n_genes, n_types, aim in SIZES:
         if options.n and n not in options.n:
             continue
-        result = deconvolve(*copies(n, n_genes, n_types), device="cuda", progress=False)
+        given = copies(n, n_genes, n_types)
+        with watch_passes() as told:
+            result = deconvolve(*given, device="cuda", progress=False)
         rows.append(row_of(result, n, n_genes, n_types, aim, peak_bytes(backend.find_card())))
+        rows[-1]["graph"] = judge_launches(told, each)
+        if n == COMPARED:
+            rows[-1]["overlap"] = found = measure_overlap(given[0], given[1], given[3])
+            rows[-1]["ok"] = rows[-1]["ok"] and found["same"]
         print(json.dumps(rows[-1]), flush=True)
     return {"scale": rows, "ok": all(row["ok"] for row in rows)}
 

@@ -18,11 +18,14 @@ import numpy as np
 from .errors import DeviceError
 from .kernels.cuda import loader
 from .parallel import LIGHT, Workers, hold_workers
+from .parcels import Counts
+from .uploads import OnItsWay, Uploads, landed
 
 log = logging.getLogger("stdeconv_fast")
 
 INSTALL = "Run pip install 'stdeconv-fast[cuda12]' (or [cuda13])"
-UPLOAD = 1 << 26  # bytes that go to the device at a time
+UPLOAD = 1 << 26  # bytes: larger arrays go up by blocks
+OVERLAP = True  # whether work on counts begins before they are up; benchmarks measure what that gains
 IN_FLOAT64 = {"standard_errors": "measure_errors", "detection": "weigh_presence"}
 SPARE = 0.9  # of the free memory that a run may plan with
 
@@ -138,8 +141,9 @@ def hold_device(device: str, n_jobs: int | None) -> Iterator[Workers]:
             yield workers
             return
         card = find_card()
+        device = Device(card, workers)
         try:
-            yield Device(card, workers)
+            yield device
         except MemoryError as error:
             if not type(error).__module__.startswith("cupy"):
                 raise
@@ -147,6 +151,8 @@ def hold_device(device: str, n_jobs: int | None) -> Iterator[Workers]:
                 f"device='cuda' must have enough free memory; {card.name} ran out of it ({error}). "
                 "Pass more `tiles` or device='cpu'."
             ) from error
+        finally:
+            device.close()
 
 
 @cache
@@ -172,24 +178,34 @@ class Device(Workers):
         self.card, self.host = card, workers
         self.device = f"cuda ({card.name})"
         self._twins = _twins(card.xp, card.shared)
+        self._uploads = Uploads(card.xp)
+
+    def close(self) -> None:
+        """Wait for copies under way; what is still on its way cannot be used any more."""
+        self._uploads.close()
 
     def _here(self, values: tuple) -> bool:
         """Whether arrays lie on the device: all of them or none."""
         arrays = [value for value in values if hasattr(value, "dtype") and getattr(value, "ndim", 0)]
-        ours = [isinstance(value, self.card.xp.ndarray) for value in arrays]
+        ours = [isinstance(value, (self.card.xp.ndarray, OnItsWay)) for value in arrays]
         if any(ours) and not all(ours):
             raise TypeError("a kernel takes arrays of the device or of the host, not both")
         return any(ours)
 
     def over(self, kernel: Callable[..., None], n: int, before: tuple, after: tuple, size: int = LIGHT) -> None:
-        if self._here((*before, *after)):
-            self._twins.over(kernel, n, before, after)
-        else:
+        if not self._here((*before, *after)):
             super().over(kernel, n, before, after, size)
+            return
+        coming = next((value for value in before if isinstance(value, OnItsWay)), None)
+        if coming is not None and self._twins.goes_by_rows(kernel, n, before):
+            for start, stop, bare in coming.upload.by_rows(before):
+                self._twins.launch(kernel, (*bare, start, stop, *after), stop - start)
+        else:
+            self._twins.over(kernel, n, _all_up(before), _all_up(after))
 
     def span(self, kernel: Callable[..., None], start: int, stop: int, before: tuple, after: tuple) -> None:
         if self._here((*before, *after)):
-            self._twins.launch(kernel, (*before, start, stop, *after), stop - start)
+            self._twins.launch(kernel, (*_all_up(before), start, stop, *_all_up(after)), stop - start)
         else:
             super().span(kernel, start, stop, before, after)
 
@@ -198,38 +214,49 @@ class Device(Workers):
         after: tuple = (),
     ) -> np.ndarray:  # fmt: skip
         if self._here((*before, *after)):
-            return self._twins.sums(kernel, n, before, shape, after).get()
+            return self._twins.sums(kernel, n, _all_up(before), shape, _all_up(after)).get()
         return super().sums(kernel, n, before, shape, parts, after)
 
     def place(self, parcel: Any) -> Any:
-        """The same parcel, array or tuple with its arrays on the device; large arrays go up by blocks."""
+        """The same parcel, array or tuple with its arrays on the device.
+
+        Large counts may still be on their way: what needs them waits.
+        """
         if isinstance(parcel, np.ndarray):
             return self._upload(np.ascontiguousarray(parcel)) if parcel.ndim else parcel
-        if isinstance(parcel, tuple):
-            return tuple(map(self.place, parcel))
-        if is_dataclass(parcel):
-            return replace(parcel, **{field.name: self.place(getattr(parcel, field.name)) for field in fields(parcel)})
-        return parcel
+        if OVERLAP and isinstance(parcel, Counts) and _is_large(parcel):
+            indptr, totals = self.place((parcel.indptr, parcel.totals))
+            return self._uploads.start(replace(parcel, indptr=indptr, totals=totals), parcel.indptr)
+        return _rebuild(parcel, self.place)
 
     def fetch(self, parcel: Any) -> Any:
         """The same parcel, array or tuple with its arrays on the host."""
-        if isinstance(parcel, self.card.xp.ndarray):
-            return parcel.get()
-        if isinstance(parcel, tuple):
-            return tuple(map(self.fetch, parcel))
-        if is_dataclass(parcel):
-            return replace(parcel, **{field.name: self.fetch(getattr(parcel, field.name)) for field in fields(parcel)})
-        return parcel
+        parcel = landed(parcel)
+        return parcel.get() if isinstance(parcel, self.card.xp.ndarray) else _rebuild(parcel, self.fetch)
 
     def _upload(self, array: np.ndarray) -> Any:
-        if array.nbytes <= UPLOAD:
-            return self.card.xp.asarray(array)
-        out = self.card.xp.empty(array.shape, dtype=array.dtype)
-        flat, there = array.reshape(-1), out.reshape(-1)
-        step = max(1, UPLOAD // array.itemsize)
-        for start in range(0, len(flat), step):
-            there[start : start + step].set(flat[start : start + step])
-        return out
+        return self.card.xp.asarray(array) if array.nbytes <= UPLOAD else self._uploads.send(array)
+
+
+def _is_large(counts: Counts) -> bool:
+    """Whether counts of the host go up by blocks."""
+    return isinstance(counts.data, np.ndarray) and counts.indices.nbytes + counts.data.nbytes > UPLOAD
+
+
+def _all_up(values: tuple) -> tuple:
+    return tuple(map(landed, values))
+
+
+def _rebuild(parcel: Any, call: Callable[[Any], Any]) -> Any:
+    """A tuple or parcel with `call` on all that it holds; a parcel that this does not change stays the same object."""
+    if isinstance(parcel, tuple):
+        return tuple(map(call, parcel))
+    if not is_dataclass(parcel):
+        return parcel
+    old = {field.name: getattr(parcel, field.name) for field in fields(parcel)}
+    fresh = {name: call(value) for name, value in old.items()}
+    fresh = {name: value for name, value in fresh.items() if value is not old[name]}
+    return replace(parcel, **fresh) if fresh else parcel
 
 
 def refusal(card: Card, n_types: int, dtype: Any, more: tuple[str, ...] = ()) -> str | None:
@@ -274,6 +301,7 @@ def plan_bytes(n_spots: int, nnz: int, n_edges: int, n_types: int, n_genes: int,
     The counts; the abundances, their roots, shares and Laplacian, two float64 copies for sums over spots; the graph
     with the weights by place, old and fresh; a few numbers a spot; the parts of the sums over genes.
     Standard errors and detection come after these are gone and take less: abundances, pulls and answers in float64.
+    The buffers that large arrays go up through lie in the host's memory.
     """
     real = np.dtype(dtype).itemsize
     counts = nnz * entry + 8 * n_spots

@@ -23,10 +23,10 @@ CLOSE = {"proportions": 1e-4, "roughness": 1e-5, "deviance": 1e-4, "expected": 1
 
 
 @cache
-def run(name):
+def run(name, *how):
     """What `whole_run` says of a case."""
     done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-m", "tests.cuda_shim.whole_run", name],
+        [sys.executable, "-W", "ignore", "-m", "tests.cuda_shim.whole_run", name, *how],
         cwd=ROOT, capture_output=True, text=True, timeout=300, env={**os.environ},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
@@ -52,6 +52,18 @@ def test_the_device_gives_what_the_cpu_gives(name):
         assert (launches.get(kernel, 0) >= 1) == (asked in told)
     assert (told["launches"].get("visit_spots", 0) > 0) == (name != "alone")
     assert ("sweep_cells" in told["launches"]) == (name == "cells")
+
+
+@SHIM
+@pytest.mark.parametrize("name", ["plain", "gaussian", "cells", "two tiles"])
+def test_uploads_by_blocks_change_no_bit(name):
+    told = run(name, "by-blocks")
+    assert told["same"] and all(told["same"].values()), told["same"]
+    assert told["plain sent"] == 0 < told["sent"] and told["pending"] == 0
+    ours, plain = ({**told[key]} for key in ("launches", "plain launches"))
+    if name != "gaussian":  # least squares have no solve that begins before all is up
+        assert ours.pop("solve_spots") > 3 * plain.pop("solve_spots")
+    assert ours == plain
 
 
 @SHIM

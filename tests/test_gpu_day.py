@@ -20,12 +20,13 @@ ON_THE_STAND_IN = """
 import json, sys
 from argparse import Namespace
 from benchmarks import gpu_day
-from stdeconv_fast import backend
+from stdeconv_fast import backend, uploads
 from tests.cuda_shim.stand_in import MEMORY
 from tests.cuda_shim.whole_run import stand_in_card
 backend.find_card = stand_in_card
 gpu_day.peak_bytes = lambda card: MEMORY.peak
 gpu_day.SIZES = ((80, 150, 3, 1e-9),)
+gpu_day.COMPARED, backend.UPLOAD, uploads.BLOCK = 80, 4096, 4096
 if sys.argv[1] == "kernels":
     print(json.dumps(gpu_day.kernels(Namespace())))
 else:
@@ -61,6 +62,14 @@ def test_times_and_memory_are_told_and_judged():
     assert first["device"] == "cuda (stand-in)" and 0 < first["peak_bytes"] < 1e9
     assert first["device_seconds"] == pytest.approx(sum(first["seconds"][stage] for stage in gpu_day.ON_DEVICE))
     assert not first["ok"] and not found["ok"]  # its aim is out of reach
+    overlap, graph = first["overlap"], first["graph"]
+    assert overlap["same"] and overlap["bytes"] > 4 * 4096
+    assert set(overlap["seconds"]) == {"together", "apart", "upload"}
+    assert min(overlap["seconds"].values()) > 0
+    assert graph["launches"] > 10 and 0 < graph["seconds"] <= first["seconds"]["passes"]
+    for how, each in graph["seconds_each"].items():
+        assert graph["shares"][how] == pytest.approx(graph["launches"] * each / graph["seconds"])
+    assert 0 < graph["seconds_each"]["bare"] < graph["seconds_each"]["around"]
 
 
 def test_copies_stand_side_by_side():

@@ -44,7 +44,7 @@ FLOORS = {
     ),
     "ground": (
         "backend", "built", "draws", "errors", "memory", "original_draws", "parallel", "parcels", "saved", "settings",
-        "thresholds", "work_folder",
+        "thresholds", "uploads", "work_folder",
     ),
     "kernels": (
         "kernels.compile",

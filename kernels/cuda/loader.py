@@ -31,6 +31,7 @@ SUMS = frozenset({"count_squares", "sum_genes", "sum_segments", "sum_excess", "m
 IN_SHARED = frozenset({"solve_spots", "visit_spots", "measure_errors", "weigh_presence"})
 VECTORS = {"measure_errors": 3, "weigh_presence": 7}  # beside a matrix of float64
 WITH_CREWS = frozenset({"sweep_cells"})
+BY_ROWS = frozenset({"solve_spots"})  # without neighbours a visit reads the counts of its own spot alone
 BY_THREAD = frozenset({"owe_moves", "attend_edges", "symmetrise_edges"})  # a row a thread; else a row a warp
 
 PLAIN = {"int": np.int32, "int64": np.int64, "double": np.float64, "unsigned char": np.bool_, "word": np.uint64}
@@ -133,6 +134,17 @@ class Twins:
         stack = self.xp.zeros((parts, *shape), dtype=np.float64)
         self.launch(kernel, (*before, 0, n, *after, stack), n, parts)
         return stack.sum(axis=0)
+
+    def goes_by_rows(self, kernel: Callable, n: int, before: tuple) -> bool:
+        """Whether row i of the twin reads row i of the counts alone and nothing that another row writes."""
+        stem, name = kernel.__module__.rpartition(".")[2], kernel.__name__
+        if name not in BY_ROWS:
+            return False
+        given = dict(zip((part.name for part in parameters(stem)[name]), before, strict=False))
+        spots = given["spots"]
+        if given["graph_indices"].shape[0] or n != spots.shape[0] or n != given["indptr"].shape[0] - 1:
+            return False
+        return bool((spots == self.xp.arange(n, dtype=spots.dtype)).all())
 
     def launch(self, kernel: Callable, arguments: tuple, n: int, parts: int = 0) -> None:
         """Launch the twin of a CPU kernel on the arguments of that kernel, for n rows."""

@@ -7,6 +7,7 @@ and every NumPy function that is not on the list of those known to work on CuPy 
 from __future__ import annotations
 
 import ctypes
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from numpy.lib.mixins import NDArrayOperatorsMixin
 
 from stdeconv_fast.kernels.cuda import loader
 
-from . import build
+from . import build, streams
 
 GUARD, FILL = 256, 0xFE  # bytes on either side of an array, and what is in them: huge as a float, negative as an int
 FUNCTIONS = {"median", "cumsum", "einsum", "where", "diff", "count_nonzero"}
@@ -53,15 +54,17 @@ class DeviceArray(NDArrayOperatorsMixin):
 
     __array_priority__ = 1000
 
-    def __init__(self, host: np.ndarray, room: np.ndarray | None = None) -> None:
-        self.host, self.room = host, room
+    def __init__(self, host: np.ndarray, room: np.ndarray | None = None, whole: DeviceArray | None = None) -> None:
+        self.host, self.room, self.whole = host, room, whole  # a view has no room: it keeps the whole
         if room is not None:
+            self.born = streams.TRAFFIC.tick()
             MEMORY.used += room.nbytes
             MEMORY.peak = max(MEMORY.peak, MEMORY.used)
 
     def __del__(self) -> None:
         if self.room is not None:
             MEMORY.used -= self.room.nbytes
+            streams.freed(self.room)
 
     dtype = property(lambda self: self.host.dtype)
     shape = property(lambda self: self.host.shape)
@@ -77,28 +80,47 @@ class DeviceArray(NDArrayOperatorsMixin):
         raise TypeError("Implicit conversion to a NumPy array is not allowed")
 
     def __bool__(self) -> bool:
+        streams.host_waits()
         return bool(self.host)
 
     def __float__(self) -> float:
+        streams.host_waits()
         return float(self.host)
 
     def __int__(self) -> int:
+        streams.host_waits()
         return int(self.host)
 
     def get(self) -> np.ndarray:
+        streams.host_waits()
         return self.host.copy()
 
-    def set(self, values: np.ndarray) -> None:
-        assert type(values) is np.ndarray and values.shape == self.shape and values.dtype == self.dtype
-        self.host[...] = values
+    def set(self, values: np.ndarray, stream: streams.Stream | None = None) -> None:
+        if not isinstance(values, np.ndarray):
+            raise TypeError("Only numpy.ndarray can be set to cupy.ndarray")
+        if values.dtype != self.dtype:
+            raise TypeError(f"{values.dtype} array cannot be set to {self.dtype} array")
+        if values.shape != self.shape:
+            raise ValueError(f"Shape mismatch. Old shape: {self.shape}, new shape: {values.shape}")
+        if not self.flags.c_contiguous:
+            raise RuntimeError("Cannot set to non-contiguous array")
+        if stream is None or stream.is_null:
+            self.host[...] = values
+        else:
+            assert values.flags.c_contiguous and values.flags.aligned, "CuPy would copy it to memory that is not pinned"
+            whole = self._whole()
+            stream.send(values, self.host, whole.room, whole.born)
 
     def __getitem__(self, key: Any) -> DeviceArray:
         return self._part(self.host[unwrap(key)])
 
+    def _whole(self) -> DeviceArray:
+        return self if self.whole is None else self.whole
+
     def _part(self, found: Any) -> DeviceArray:
         """A view stays one, within the guards of the whole."""
         shared = isinstance(found, np.ndarray) and np.shares_memory(found, self.host)
-        return DeviceArray(found) if shared else wrap(found)
+        return DeviceArray(found, whole=self._whole()) if shared else wrap(found)
 
     def __setitem__(self, key: Any, value: Any) -> None:
         self.host[unwrap(key)] = unwrap(value)
@@ -160,6 +182,10 @@ class RawFunction:
         self.max_dynamic_shared_size_bytes = 48 << 10
 
     def __call__(self, grid: tuple[int], block: tuple[int], args: tuple, shared_mem: int = 0) -> None:
+        with streams.TRAFFIC.lock:  # one kernel at a time; no copy gets on meanwhile
+            self._run(grid, block, args, shared_mem)
+
+    def _run(self, grid: tuple[int], block: tuple[int], args: tuple, shared_mem: int) -> None:
         assert len(args) == len(self.parts) and grid[0] > 0 and shared_mem <= self.max_dynamic_shared_size_bytes
         plain, before = [], []
         for part, value in zip(self.parts, args, strict=True):
@@ -171,6 +197,8 @@ class RawFunction:
                 plain.append(np.ctypeslib.as_ctypes_type(value.dtype)(value.item()))
         if StandIn.seed is not None:
             StandIn.seed += 1
+        streams.TRAFFIC.tick()
+        streams.TRAFFIC.log.append(("launch", self.name))
         MEMORY.launches[self.name] = MEMORY.launches.get(self.name, 0) + 1
         numbers = (ctypes.c_ulonglong(shared_mem), ctypes.c_ulonglong(StandIn.seed or 0))
         code = self.call(grid[0], block[0], *numbers, *plain)
@@ -201,6 +229,10 @@ class StandIn:
 
     ndarray = DeviceArray
     RawModule = RawModule
+    cuda = SimpleNamespace(
+        Stream=streams.Stream, Event=streams.Event, alloc_pinned_memory=streams.alloc_pinned_memory,
+        get_current_stream=streams.get_current_stream, get_elapsed_time=streams.get_elapsed_time,
+    )  # fmt: skip
     seed: int | None = 0  # of the order of blocks and lanes; counts up with each launch
 
     @staticmethod
@@ -211,6 +243,10 @@ class StandIn:
     @staticmethod
     def empty(shape: Any, dtype: Any = float) -> DeviceArray:
         return allocate(shape, dtype)
+
+    @staticmethod
+    def arange(stop: int, dtype: Any = None) -> DeviceArray:
+        return wrap(np.arange(stop, dtype=dtype))
 
     @staticmethod
     def zeros(shape: Any, dtype: Any = float) -> DeviceArray:

@@ -1,18 +1,22 @@
 """Runs whole deconvolutions on the CPU and on the stand-in device, in a process of its own.
 
 python -m tests.cuda_shim.whole_run CASE: prints one line of JSON, what differs and what was launched.
+python -m tests.cuda_shim.whole_run CASE by-blocks: how a run whose arrays go up by small blocks, the first solve while
+they do, differs from one with a plain upload.
 """
 
 from __future__ import annotations
 
 import json
+import random
 import sys
 
 import numpy as np
 
-from stdeconv_fast import backend, deconvolve, simulate
+from stdeconv_fast import backend, deconvolve, simulate, uploads
 
 from .stand_in import MEMORY, StandIn
+from .streams import TRAFFIC
 
 TISSUE = {"n_spots": 150, "n_genes": 60, "n_types": 5, "cells_per_type": 20}
 UNCERTAINTY = {"standard_errors": True, "detection": True}
@@ -63,6 +67,31 @@ def main(name: str) -> dict:
     return told
 
 
+def by_blocks(name: str) -> dict:
+    tissue_changes, changes = CASES[name]
+    made = simulate(**{**TISSUE, **tissue_changes}, seed=3)
+    given = (made.spots, made.reference, made.coordinates, made.cell_types)
+    settings = {"progress": False, "n_jobs": 2, "device": "cuda", **changes}
+    backend.find_card = stand_in_card
+    plain = deconvolve(*given, **settings)
+    sent, plain_launches = TRAFFIC.copies, MEMORY.launches.copy()
+    backend.UPLOAD, uploads.BLOCK, TRAFFIC.lots = 256, 2048, random.Random(0)
+    blocks = deconvolve(*given, **settings)
+    TRAFFIC.check()
+    same = {}
+    for field in ("proportions", "fit", "standard_errors", "q_values"):
+        one, other = getattr(plain, field, None), getattr(blocks, field, None)
+        if one is not None:
+            same[field] = np.asarray(one).tobytes() == np.asarray(other).tobytes()
+    if plain.cell_weights is not None:
+        same["cells"] = (plain.cell_weights != blocks.cell_weights).nnz == 0
+    launches = {key: number - plain_launches.get(key, 0) for key, number in MEMORY.launches.items()}
+    return {
+        "same": same, "plain sent": sent, "sent": TRAFFIC.copies - sent, "pending": TRAFFIC.pending(),
+        "plain launches": plain_launches, "launches": launches,
+    }  # fmt: skip
+
+
 def _apart(one, other) -> float:
     one, other = np.asarray(one, dtype=float), np.asarray(other, dtype=float)
     assert one.shape == other.shape and (np.isnan(one) == np.isnan(other)).all()
@@ -70,4 +99,4 @@ def _apart(one, other) -> float:
 
 
 if __name__ == "__main__":
-    print(json.dumps(main(sys.argv[1])))
+    print(json.dumps((by_blocks if "by-blocks" in sys.argv[2:] else main)(sys.argv[1])))
