@@ -178,7 +178,7 @@ def run(
             gene_keys = reference.gene_keys(profiles, gene_totals, kept, settings.seed)
             keys = graph.spot_keys(coordinates, pieces.totals, settings.seed)
             keys = graph.tell_apart(keys, pieces.take, gene_keys, workers, coordinates)
-            edges = take_edges(inputs.links, rows, coordinates)
+            edges = take_edges(inputs.links, rows)
             places = graph.link_spots(coordinates, sections, settings.k_neighbors, keys, workers, edges)
             linked = pieces.link(places)
         with clock.stage("first fit"):

@@ -9,6 +9,7 @@ from stdeconv_fast.parallel import hold_workers
 from stdeconv_fast.procedures.passes import cut_out
 from stdeconv_fast.stages import graph as stage
 from stdeconv_fast.stages.attention import attend_by_place
+from stdeconv_fast.stages.graph import nearest
 from tests.naive import attention as naive
 from tests.problems import counts_of, dense_of, edge_rows, hexagonal, inside, make_tissue, square
 from tests.tolerances import check
@@ -217,11 +218,6 @@ PLACES = {
 }
 
 
-def sorted_edges(edges):
-    order = np.lexsort((edges[1], edges[0]))
-    return tuple(np.asarray(part)[order] for part in edges)
-
-
 @pytest.mark.parametrize("name", PLACES)
 @pytest.mark.parametrize("k", [1, 6, 12])
 @pytest.mark.parametrize("n_jobs", [1, 2])
@@ -230,14 +226,15 @@ def test_bins_and_the_tree_give_the_same_edges(name, k, n_jobs):
     n = len(places)
     keys = stage.spot_keys(places, np.arange(float(n)), 0)
     with hold_workers(n_jobs) as workers:
-        found = sorted_edges(stage._nearest(places, k, keys, workers))
-        expected = sorted_edges(stage._nearest_by_tree(places, np.arange(n), min(k, n - 1), keys, workers))
-    np.testing.assert_array_equal(found[:2], expected[:2])
-    np.testing.assert_allclose(found[2], expected[2], rtol=1e-12)
+        ends, others = nearest.find_nearest(places, k, keys, workers)
+        by_tree = nearest.find_by_tree(places, np.arange(n), min(k, n - 1), keys, workers)
+    assert ends.dtype == np.int64 and others.dtype == np.int32
+    order = np.lexsort(by_tree[::-1])
+    np.testing.assert_array_equal([np.repeat(np.arange(n), np.diff(ends)), others], [part[order] for part in by_tree])
 
 
 def test_which_places_are_looked_up_by_bins():
-    binned = {name: stage._sort_into_bins(places) is not None for name, places in PLACES.items()}
+    binned = {name: nearest.sort_into_bins(places) is not None for name, places in PLACES.items()}
     by_tree = ("some coincident", "coincident", "far outlier", "strips", "space", "layers")
     assert {name for name, by_bins in binned.items() if not by_bins} == set(by_tree)
 
@@ -245,7 +242,7 @@ def test_which_places_are_looked_up_by_bins():
 def test_bins_hold_every_point_once():
     for name in ("random", "square", "holes", "a line", "two"):
         places = PLACES[name]
-        members, starts, across, down, left, bottom, side = stage._sort_into_bins(places)
+        members, starts, across, down, left, bottom, side = nearest.sort_into_bins(places)
         np.testing.assert_array_equal(np.sort(members), np.arange(len(places)))
         assert len(starts) == across * down + 1 and starts[0] == 0 and starts[-1] == len(places)
         number = np.repeat(np.arange(across * down), np.diff(starts))

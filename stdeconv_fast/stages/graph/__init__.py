@@ -2,32 +2,24 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.sparse import csr_matrix
 
-from ..draws import in_key_order, keys_of, mix, order_by_key
-from ..kernels.cpu import laplacian as kernels
-from ..kernels.cpu import neighbours as near_kernels
-from ..kernels.cpu.counts import key_rows
-from ..parallel import LIGHT, Workers, cut
-from ..parcels import Counts, Graph
+from ...draws import in_key_order, keys_of, mix, order_by_key
+from ...kernels.cpu import laplacian as kernels
+from ...kernels.cpu import neighbours as near_kernels
+from ...kernels.cpu.counts import key_rows
+from ...parallel import Workers, cut
+from ...parcels import Counts, Graph
+from .nearest import TIE, Rows, corner_of, find_neighbours, to_ends
 
-if TYPE_CHECKING:
-    from scipy.spatial import cKDTree
-
-TIE = 1e-6  # relative difference of distances that counts as a tie
-MOST_TIED = 4  # neighbours a spot has at most, in multiples of k_neighbors
-MOST_COMPARED = 2048  # beyond so many ties of one spot the tree's own order decides
-IN_BIN, CROWDED = 2, 64  # points in a bin, in the mean and at most
 GRID_SPOTS = 1000  # fewer spots are not worth a look for a grid
 MOST_PITCHES = 1e8
 WIDER = 4.0  # squares of distances that are looked at, in those of the patch before
-QUERY = 65536  # spots a query of the tree, so that no array grows beyond the graph itself
+EDGES = 1 << 17  # whose distances are compared together: few enough for the cache
 
 
 def spot_keys(coordinates: np.ndarray, totals: np.ndarray, seed: int) -> np.ndarray:
@@ -66,143 +58,9 @@ def tell_apart(
     return told
 
 
-def _nearest(points: np.ndarray, k: int, keys: np.ndarray, workers: Workers) -> tuple[np.ndarray, ...]:
-    """Directed edges (from, to, distance) to the k nearest other points and all that tie with the last of them.
-
-    By square bins in the plane; by a tree in space, and where the points lie so unevenly that bins would be crowded.
-    """
-    n = len(points)
-    k = min(k, n - 1)
-    if k < 1:
-        return np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0)
-    bins = _sort_into_bins(points)
-    if bins is None:
-        return _nearest_by_tree(points, np.arange(n), k, keys, workers)
-    most = min(MOST_TIED * k, n - 1)
-
-    def near(start: int, stop: int) -> tuple[np.ndarray, ...]:
-        lengths = np.empty(stop - start, dtype=np.int64)
-        others, distances = np.empty((stop - start, most), dtype=np.int32), np.empty((stop - start, most))
-        near_kernels.find_near(points, *bins, k, most, TIE, start, stop, lengths, others, distances)
-        ends = np.concatenate([[0], np.cumsum(np.maximum(lengths, 0))])
-        packed = np.empty(ends[-1], dtype=np.int32), np.empty(ends[-1])
-        near_kernels.pack_near(lengths, others, distances, ends, *packed)
-        origin = np.repeat(np.arange(start, stop, dtype=np.int32), np.diff(ends))
-        return origin, *packed, start + np.flatnonzero(lengths < 0)
-
-    parts = workers.each(near, cut(n, LIGHT))
-    edges = tuple(np.concatenate([part[field] for part in parts]) for field in range(3))
-    tied = np.concatenate([part[3] for part in parts])
-    if len(tied):
-        edges = tuple(map(np.concatenate, zip(edges, _nearest_by_tree(points, tied, k, keys, workers), strict=True)))
-    return edges
-
-
-def corner_of(points: np.ndarray) -> np.ndarray:
-    """Least coordinate on each axis, (n_axes,): axis by axis, as NumPy is slow over the first of two."""
-    return np.array([points[:, axis].min() for axis in range(points.shape[1])])
-
-
-def _sort_into_bins(points: np.ndarray) -> tuple | None:
-    """Points in square bins of about two each, as `find_near` takes them; None in space and where bins are crowded."""
-    n = len(points)
-    low = corner_of(points)
-    extent = -corner_of(-points) - low
-    if points.shape[1] != 2 or not (extent > 0).any():
-        return None
-    side = max(math.sqrt(extent[0] * extent[1] * IN_BIN / n), extent.max() * IN_BIN / n)
-    across, down = (int(length / side) + 1 for length in extent)
-    grid = across, down, float(low[0]), float(low[1]), float(side)
-    starts, members = np.empty(across * down + 1, dtype=np.int64), np.empty(n, dtype=np.int64)
-    near_kernels.sort_into_bins(points, *grid, starts, members)
-    return None if np.diff(starts).max() > CROWDED else (members, starts, *grid)
-
-
-def _nearest_by_tree(
-    points: np.ndarray, wanted: np.ndarray, k: int, keys: np.ndarray, workers: Workers
-) -> tuple[np.ndarray, ...]:
-    """The edges of `_nearest` from some of the points."""
-    from scipy.spatial import cKDTree  # here, as most runs do without it and it takes its time to load
-
-    n = len(points)
-    tree = cKDTree(points)
-    most = min(MOST_TIED * k, n - 1)
-    edges = []
-    for start, stop in cut(len(wanted), QUERY):
-        rows, width = wanted[start:stop], min(k + 3, most)
-        while len(rows):
-            distances, others = tree.query(points[rows], k=width + 1, workers=workers.n)
-            own = others == rows[:, None]
-            # among coincident points the tree may leave the point itself out: then the last one goes
-            own[~own.any(axis=1), -1] = True
-            distances, others = distances[~own].reshape(-1, width), others[~own].reshape(-1, width)
-            limit = distances[:, k - 1] * (1 + TIE)
-            open_ended = (distances[:, -1] <= limit) & (width < n - 1)
-            if width == most and open_ended.any():
-                edges.append(_tied(tree, points, rows[open_ended], k, most, keys))
-            done = ~open_ended
-            near = distances[done] <= limit[done, None]
-            origin = np.broadcast_to(rows[done, None], near.shape)[near]
-            edges.append((origin, others[done][near], distances[done][near]))
-            rows, width = rows[open_ended] if width < most else rows[:0], min(2 * width, most)
-    return tuple(np.concatenate(parts) for parts in zip(*edges, strict=True))
-
-
-def _tied(
-    tree: cKDTree, points: np.ndarray, rows: np.ndarray, k: int, most: int, keys: np.ndarray
-) -> tuple[np.ndarray, ...]:
-    """Edges of points with more ties than they may have neighbours: the nearest first, ties by the keys."""
-    distances, _ = tree.query(points[rows], k=k + 1)
-    coincide = distances[:, k] == 0
-    edges = list(_windows(tree, points, rows[coincide], most, keys))
-    for row, reach in zip(rows[~coincide], distances[~coincide, k], strict=True):
-        limit = reach * (1 + TIE)
-        if tree.query_ball_point(points[row], limit, return_length=True) <= MOST_COMPARED:
-            others = np.asarray(tree.query_ball_point(points[row], limit))
-        else:
-            others = tree.query(points[row], k=most + 1)[1]
-        others = others[others != row]
-        distances = np.sqrt(((points[others] - points[row]) ** 2).sum(axis=1))
-        level = np.where(distances * (1 + TIE) < reach, distances, limit)
-        near = np.lexsort((mix(keys[others] ^ keys[row]), level))[:most]
-        edges.append((np.full(len(near), row), others[near], distances[near]))
-    return tuple(np.concatenate(parts) for parts in zip(*edges, strict=True))
-
-
-def _windows(
-    tree: cKDTree, points: np.ndarray, rows: np.ndarray, most: int, keys: np.ndarray
-) -> Iterator[tuple[np.ndarray, ...]]:
-    """Edges among many points at one place: each to the next ones in the cycle of their keys."""
-    wanted = np.zeros(len(points), dtype=bool)
-    wanted[rows] = True
-    while wanted.any():
-        members = np.asarray(tree.query_ball_point(points[wanted.argmax()], 0.0))
-        members = members[np.argsort(keys[members], kind="stable")]
-        after = (np.arange(len(members))[:, None] + np.arange(1, most + 1)) % len(members)
-        here = wanted[members]
-        origins = np.repeat(members[here], most)
-        yield origins, members[after[here]].ravel(), np.zeros(len(origins))
-        wanted[members] = False
-
-
-def find_neighbours(
-    coordinates: np.ndarray, sections: np.ndarray, k_neighbors: int, keys: np.ndarray, workers: Workers
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Directed edges (from, to, distance), each (n_edges,), of one spot or more; parameters as of `link_spots`."""
-    coordinates = np.ascontiguousarray(coordinates, dtype=np.float64)
-    present = np.unique(sections)
-    if len(present) == 1:
-        return _nearest(coordinates, k_neighbors, keys, workers)
-    edges = []
-    for members in (np.flatnonzero(sections == section) for section in present):
-        i, j, d = _nearest(coordinates[members], k_neighbors, keys[members], workers)
-        edges.append((members[i], members[j], d))
-    return tuple(map(np.concatenate, zip(*edges, strict=True)))
-
-
 def link_spots(
     coordinates: np.ndarray, sections: np.ndarray, k_neighbors: int, keys: np.ndarray, workers: Workers,
-    edges: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None,
+    edges: Rows | None = None,
 ) -> Graph:  # fmt: skip
     """The neighbour graph, with attention by place alone.
 
@@ -217,8 +75,8 @@ def link_spots(
     keys : (n_spots,) uint64
         Order of the colouring, so that it does not depend on the order of the spots.
     workers : Workers
-    edges : (from, to, distance), each (n_edges,), optional
-        Who is whose neighbour, in place of the k nearest.
+    edges : (ends, others), optional
+        Who is whose neighbour, in place of the k nearest, as `find_neighbours` gives it.
 
     Returns
     -------
@@ -233,16 +91,18 @@ def link_spots(
     if not n:
         return no_neighbours(0)
     coordinates = np.ascontiguousarray(coordinates, dtype=np.float64)
-    i, j, d = edges or find_neighbours(coordinates, sections, k_neighbors, keys, workers)
-    indptr, indices, along = _both_ways(n, i, j, d, workers)
+    edges = edges or find_neighbours(coordinates, sections, k_neighbors, keys, workers)
+    indptr, indices, along = _both_ways(*edges, coordinates, workers)
+    del edges
     workers.over(near_kernels.order_rows, n, (indptr, keys), (indices, along))
     scales = np.empty(n)
     workers.over(near_kernels.scale_spots, n, (indptr, along), (scales,))
-    place = np.empty(len(indices))
+    pitch = min(workers.each(_shortest, [(along[slice(*part)],) for part in cut(len(along), EDGES)]), default=np.inf)
+    place = along  # in the same memory: the distances are not needed any more
     workers.over(kernels.place_edges, n, (indptr, along, scales), (place,))
     reverse = np.empty(len(indices), dtype=np.int64)
     workers.over(kernels.link_reverse, n, (indptr, indices), (reverse,))
-    colours = _colour(indptr, indices, along, coordinates, keys, workers)
+    colours = _colour(indptr, indices, pitch, coordinates, keys, workers)
     classes = tuple(
         np.flatnonzero(colours == colour).astype(np.int32) for colour in range(colours.max(initial=-1) + 1)
     )
@@ -250,46 +110,51 @@ def link_spots(
     return Graph(indptr, indices, reverse, place, empty, empty, classes)
 
 
-def _both_ways(n: int, i: np.ndarray, j: np.ndarray, d: np.ndarray, workers: Workers) -> tuple[np.ndarray, ...]:
+def _both_ways(
+    ends: np.ndarray, others: np.ndarray, coordinates: np.ndarray, workers: Workers
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Directed edges as a symmetric pattern, (indptr, indices, distances): inf where there is only the way back."""
-    if len(i) and ((np.diff(i) < 0) | ((np.diff(i) == 0) & (np.diff(j) < 0))).any():
-        order = np.lexsort((j, i))
-        i, j, d = i[order], j[order], d[order]
-    ends = np.concatenate([[0], np.cumsum(np.bincount(i, minlength=n))]).astype(np.int64)
-    j = j.astype(np.int32, copy=False)
-    one_sided = np.empty(len(j), dtype=np.bool_)
-    workers.over(near_kernels.find_one_sided, n, (ends, j), (one_sided,))
-    back, origin = j[one_sided], i[one_sided]
+    n = len(ends) - 1
+    one_sided = np.empty(len(others), dtype=np.bool_)
+    workers.over(near_kernels.find_one_sided, n, (ends, others), (one_sided,))
+    at = np.flatnonzero(one_sided)
+    back, origin = others[at], (np.searchsorted(ends, at, side="right") - 1).astype(np.int32)
     order = np.lexsort((origin, back))
-    back_ends = np.concatenate([[0], np.cumsum(np.bincount(back, minlength=n))]).astype(np.int64)
+    back_ends = to_ends(np.bincount(back, minlength=n))
     indptr = ends + back_ends
     indices, along = np.empty(indptr[-1], dtype=np.int32), np.empty(indptr[-1])
-    before = (ends, j, d, back_ends, origin[order].astype(np.int32), indptr)
+    before = (ends, others, back_ends, origin[order], indptr, coordinates)
     workers.over(near_kernels.merge_edges, n, before, (indices, along))
     return indptr, indices, along
 
 
+def _shortest(distances: np.ndarray) -> float:
+    """The shortest distance above 0; inf where there is none."""
+    return float(distances.min(initial=np.inf, where=distances > 0))
+
+
 def _colour(
-    indptr: np.ndarray, indices: np.ndarray, along: np.ndarray, coordinates: np.ndarray, keys: np.ndarray,
+    indptr: np.ndarray, indices: np.ndarray, pitch: float, coordinates: np.ndarray, keys: np.ndarray,
     workers: Workers,
 ) -> np.ndarray:  # fmt: skip
     """Colours of which no two neighbours share one, (n_spots,) int32; they hang on places and keys, not on the order.
 
     On a grid by odd and even rows and columns, so that the spots of a colour follow one another in memory; where that
     fails, at gaps and borders, and everywhere off a grid, each spot takes the least colour that no neighbour has.
+    `pitch` is the shortest distance of two neighbours, inf where there is none.
     """
     n = len(indptr) - 1
-    colours = np.full(n, -1, dtype=np.int32)
-    pending = np.arange(n)
-    pitch = along.min(initial=np.inf, where=along > 0)
+    colours, pending = None, None
     if n > GRID_SPOTS and np.isfinite(pitch) and np.ptp(coordinates) < MOST_PITCHES * pitch:
         by_place, clash = np.empty(n, dtype=np.int32), np.empty(n, dtype=np.bool_)
-        grid = coordinates, corner_of(coordinates), float(pitch)
+        grid = coordinates, corner_of(coordinates), pitch
         workers.over(near_kernels.colour_places, n, grid, (by_place,))
         workers.over(near_kernels.find_clashes, n, (indptr, indices, by_place), (clash,))
         if 2 * clash.sum() < n:
-            colours[~clash] = by_place[~clash]
-            pending = np.flatnonzero(clash)
+            colours, pending = by_place, np.flatnonzero(clash)
+            colours[pending] = -1
+    if colours is None:
+        colours, pending = np.full(n, -1, dtype=np.int32), np.arange(n)
     kernels.colour_spots(indptr, indices, pending[order_by_key(keys[pending])], colours)
     return colours
 
