@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from stdeconv_fast.parallel import hold_workers
-from stdeconv_fast.procedures.passes import cut_out
 from stdeconv_fast.stages import graph as stage
 from stdeconv_fast.stages.attention import attend_by_place
 from stdeconv_fast.stages.graph import nearest
@@ -399,11 +398,13 @@ def test_few_spots_are_one_patch():
 @pytest.mark.parametrize("rows", [np.arange(20, 70), np.array([3, 4, 5, 60, 89]), np.array([0, 45]), np.zeros(0, int)])
 def test_a_part_of_a_graph_is_the_induced_one(rows):
     graph = link(np.random.default_rng(9).uniform(0, 100, (90, 2)), 5)
-    part = cut_out(graph, rows)
+    part = stage.cut_out(graph, rows)
     whole = dense_of(graph, graph.place)[rows][:, rows]
     sums = whole.sum(axis=1, keepdims=True)
     np.testing.assert_allclose(dense_of(part, part.place), whole / np.where(sums > 0, sums, 1), atol=1e-15)
     pattern = dense_of(graph, np.ones(len(graph.indices)))[rows][:, rows]
     np.testing.assert_array_equal(dense_of(part, np.ones(len(part.indices))), pattern)
     assert_sound(part)
+    number = dict(enumerate(np.unique(colours_of(graph)[rows])))
+    np.testing.assert_array_equal([number[colour] for colour in colours_of(part)], colours_of(graph)[rows])
     assert part.indptr.dtype == np.int64 and part.indices.dtype == np.int32 and part.reverse.dtype == np.int64

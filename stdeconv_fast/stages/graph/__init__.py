@@ -168,6 +168,47 @@ def no_neighbours(n_spots: int) -> Graph:
     )  # fmt: skip
 
 
+def cut_out(places: Graph, rows: np.ndarray) -> Graph:
+    """The part of a graph among some spots; spatial factors of each row sum to 1 again. It looks at their edges alone.
+
+    Parameters
+    ----------
+    places : Graph
+    rows : (n_chosen,) int64
+        Ascending.
+    """
+    firsts, lengths = places.indptr[rows], places.indptr[rows + 1] - places.indptr[rows]
+    ends = to_ends(lengths)
+    old = np.repeat(firsts - ends[:-1], lengths) + np.arange(ends[-1])
+    row, others = np.repeat(np.arange(len(rows)), lengths), _find_in(rows, places.indices[old])
+    inside = others >= 0
+    old, row, others = old[inside], row[inside], others[inside]
+    order = np.lexsort((others, row))
+    old, others = old[order], others[order]  # the rows were in order before
+    by_number = np.argsort(old)
+    reverse = by_number[np.searchsorted(old, places.reverse[old], sorter=by_number)]
+    place = places.place[old]
+    sums = np.bincount(row, place, minlength=len(rows))
+    place = place / np.where(sums > 0, sums, 1.0)[row]
+    colours = (np.flatnonzero(_find_in(members, rows) >= 0).astype(np.int32) for members in places.colours)
+    return replace(
+        places,
+        indptr=to_ends(np.bincount(row, minlength=len(rows))),
+        indices=others.astype(np.int32),
+        reverse=reverse,
+        place=place,
+        colours=tuple(members for members in colours if len(members)),
+    )
+
+
+def _find_in(sought: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Where each value stands in an ascending array, -1: not there."""
+    if not len(sought):
+        return np.full(len(values), -1)
+    at = np.minimum(np.searchsorted(sought, values), len(sought) - 1)
+    return np.where(sought[at] == values, at, -1)
+
+
 def take_spots(counts: Counts, rows: np.ndarray) -> Counts:
     """The counts of some spots."""
     indptr = np.concatenate([[0], np.cumsum(np.diff(counts.indptr)[rows])]).astype(np.int64)
@@ -241,7 +282,7 @@ def choose_patches(
     if n <= n_patches * patch_size * 5 // 4:
         return np.arange(n)
     chosen = np.zeros(n, dtype=bool)
-    parts: dict[int, tuple[np.ndarray, np.ndarray]] = {}  # members of a section and their places, axis by axis
+    parts: dict[int, tuple[np.ndarray, ...]] = {}  # members of a section, their places by axis, room for two numbers
     limit = np.inf
     for centre in in_key_order(keys):
         if chosen.sum() >= n_patches * patch_size:
@@ -249,9 +290,11 @@ def choose_patches(
         section = int(sections[centre])
         if section not in parts:
             members = np.flatnonzero(sections == section)
-            parts[section] = members, np.ascontiguousarray(coordinates[members].T)
-        members, places = parts[section]
-        squares = sum((along - here) ** 2 for along, here in zip(places, coordinates[centre], strict=True))
+            parts[section] = members, np.ascontiguousarray(coordinates[members].T), *np.empty((2, len(members)))
+        members, places, squares, more = parts[section]
+        squares[:] = 0.0
+        for along, here in zip(places, coordinates[centre], strict=True):
+            squares += np.square(np.subtract(along, here, out=more), out=more)
         size = min(patch_size, len(members))
         near = squares[squares <= WIDER * limit]  # the limit of the patch before: a few are sorted in place of all
         near = near if len(near) >= size else squares
