@@ -264,8 +264,8 @@ def pool_blocks(
     pooled = (member @ matrix).tocsr()
     pooled.sort_indices()
     totals = np.bincount(blocks, counts.totals).astype(counts.totals.dtype)
-    narrow = counts.data.dtype.kind == "u" and pooled.data.max(initial=0) <= np.iinfo(counts.data.dtype).max
-    data = pooled.data.astype(counts.data.dtype) if narrow else pooled.data
+    narrow = counts.data.dtype.kind == "u" and pooled.data.max(initial=0) <= np.iinfo(np.uint16).max
+    data = pooled.data.astype(np.uint16) if narrow else pooled.data
     return Counts(
         pooled.indptr.astype(np.int64), pooled.indices.astype(counts.indices.dtype), data, totals, counts.n_genes
     )
