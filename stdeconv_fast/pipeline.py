@@ -247,7 +247,7 @@ def run(
         shares = aggregate.to_proportions(abundances, content, workers)
     if look is not None:
         look(known, abundances, rows)
-    unexplained = np.isnan(shares).any(axis=1)
+    unexplained = np.isnan(shares.sum(axis=1))  # no array of booleans as large as the shares
     status[rows[unexplained]] = "no type explains the counts"
     near = abs(known.platform_log2_sd - STRONG_PLATFORM) <= BORDERLINE
     if near and "auto" in (settings.platform, settings.abundance):
