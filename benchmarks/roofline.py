@@ -9,19 +9,19 @@ operations. Both with one thread and with two, best of several.
 The run. Low-count bins (320 counts, 3,000 genes, 20 types), defaults, median of the repeats. Bytes and operations of a
 stage are counted from the sizes of its arrays and are lower bounds: every array is moved once though a stage may read
 it several times, work whose amount no result tells is left out, and so the fractions are "at least". With z non-zeros
-of the spots in all and z_r of the reference cells (b bytes each with their index), z_k kept (4 bytes each: count and
-gene, two bytes each as most are held), N spots, K types, E directed edges, P the part of the spots that tune (1,000 of
-N), T strengths tried above 0, and S = 1 where there is smoothing, else 0:
+of the spots in all and z_r of the reference cells (b bytes each with their index), z_k kept (3 bytes each: count
+and gene, one and two bytes as those of bins are held), N spots, K types, E directed edges, P the part of the spots that
+tune (1,000 of N), T strengths tried above 0, and S = 1 where there is smoothing, else 0:
 
     stage      bytes                                   operations
     input      b (z + z_r)                             0
     reference  b z_r                                   2 z_r (sums by type)
-    counts     b z + 4 z_k                             z_k (totals)
+    counts     b z + 3 z_k                             z_k (totals)
     graph      16 N + 20 E                             8 E (distance, exponential, division)
-    first fit  4 z_k + 4 N K                           step
-    tuning     4 P z_k (T + 1)                         P step (T + 1)
-    passes     S (4 z_k + 8 N K + 28 E)                S (step + 7 E K)
-    fit        4 z_k + 4 N K                           4 z_k K (deviance by spot, misfit by gene)
+    first fit  3 z_k + 4 N K                           step
+    tuning     3 P z_k (T + 1)                         P step (T + 1)
+    passes     S (3 z_k + 8 N K + 28 E)                S (step + 7 E K)
+    fit        3 z_k + 4 N K                           4 z_k K (deviance by spot, misfit by gene)
 
 step = sum over spots of z_i (2 A_i + 2 K + A_i (A_i + 1)) is one Newton step of every spot, with z_i its kept non-zeros
 and A_i its types above 0 in the answer: expectation over those, gradient over all types, curvature over those (its
@@ -73,12 +73,12 @@ def least_work(sizes: Sizes) -> dict[str, tuple[float, float]]:
     return {
         "input": (each * (s.non_zeros + s.reference_non_zeros), 0),
         "reference": (each * s.reference_non_zeros, 2 * s.reference_non_zeros),
-        "counts": (each * s.non_zeros + 4 * s.kept, s.kept),
+        "counts": (each * s.non_zeros + 3 * s.kept, s.kept),
         "graph": (16 * n + 20 * s.edges, 8 * s.edges),
-        "first fit": (4 * s.kept + 4 * n * k, s.step),
-        "tuning": (4 * s.kept * part, s.step * part),
-        "passes": (4 * s.kept + 8 * n * k + 28 * s.edges, s.step + 7 * s.edges * k) if s.smoothed else (0, 0),
-        "fit": (4 * s.kept + 4 * n * k, 4 * s.kept * k),
+        "first fit": (3 * s.kept + 4 * n * k, s.step),
+        "tuning": (3 * s.kept * part, s.step * part),
+        "passes": (3 * s.kept + 8 * n * k + 28 * s.edges, s.step + 7 * s.edges * k) if s.smoothed else (0, 0),
+        "fit": (3 * s.kept + 4 * n * k, 4 * s.kept * k),
     }
 
 

@@ -79,7 +79,7 @@ ax.figure.savefig("visium_hd.png", dpi=120)
 # What it shows
 # -------------
 # Peak memory is Python with its packages (about 0.3 GB), blocks of counts, and what grows with spots x types. What
-# tiles leave on disk is four bytes for each count above 0 in the genes used: they pay where that is large, and
+# tiles leave on disk is three bytes or four for each count above 0 in the genes used: they pay where that is large, and
 # wherever a run must survive a kill.
 
 shares = found.obsm["stdeconv"]

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+BLOCK = 1 << 14  # rows that are hashed together: few enough for the cache
 
 
 def mix(x: np.ndarray) -> np.ndarray:
@@ -34,12 +35,15 @@ def keys_of(seed: int, *columns: np.ndarray) -> np.ndarray:
     -------
     ndarray of uint64, (n,)
     """
-    n = len(columns[0])
-    key = mix(np.full(n, np.uint64(seed % 2**64), dtype=np.uint64) + GOLDEN)
-    for column in columns:
-        bits = (np.asarray(column, dtype=np.float64) + 0.0).view(np.uint64)
-        key = mix(key ^ mix(bits + GOLDEN))
-    return key
+    keys = np.empty(len(columns[0]), dtype=np.uint64)
+    for start in range(0, len(keys), BLOCK):
+        block = slice(start, start + BLOCK)
+        key = mix(np.full(len(keys[block]), np.uint64(seed % 2**64), dtype=np.uint64) + GOLDEN)
+        for column in columns:
+            bits = (np.asarray(column[block], dtype=np.float64) + 0.0).view(np.uint64)
+            key = mix(key ^ mix(bits + GOLDEN))
+        keys[block] = key
+    return keys
 
 
 def order_by_key(keys: np.ndarray) -> np.ndarray:

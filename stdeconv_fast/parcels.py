@@ -97,8 +97,8 @@ class Counts:
     indptr : ndarray of int64, (n_spots + 1,)
     indices : ndarray of uint16 or int32, (nnz,)
         Kept gene of each entry.
-    data : ndarray of uint16 or float, (nnz,)
-        Counts, > 0; two bytes where all are whole and below 65,536.
+    data : ndarray of uint8, uint16 or float, (nnz,)
+        Counts, > 0; one byte where all are whole and below 256, two where they are below 65,536.
     totals : ndarray of float, (n_spots,)
         Counts of each spot over the kept genes, n_i, in the working dtype.
     n_genes : int

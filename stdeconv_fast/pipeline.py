@@ -178,7 +178,7 @@ def run(
             gene_keys = reference.gene_keys(profiles, gene_totals, kept, settings.seed)
             keys = graph.spot_keys(coordinates, pieces.totals, settings.seed)
             keys = graph.tell_apart(keys, pieces.take, gene_keys, workers, coordinates)
-            edges = take_edges(inputs.links, rows, coordinates)
+            edges = take_edges(inputs.links, rows)
             places = graph.link_spots(coordinates, sections, settings.k_neighbors, keys, workers, edges)
             linked = pieces.link(places)
         with clock.stage("first fit"):
@@ -247,7 +247,7 @@ def run(
         shares = aggregate.to_proportions(abundances, content, workers)
     if look is not None:
         look(known, abundances, rows)
-    unexplained = np.isnan(shares).any(axis=1)
+    unexplained = np.isnan(shares.sum(axis=1))  # no array of booleans as large as the shares
     status[rows[unexplained]] = "no type explains the counts"
     near = abs(known.platform_log2_sd - STRONG_PLATFORM) <= BORDERLINE
     if near and "auto" in (settings.platform, settings.abundance):

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from stdeconv_fast.parallel import hold_workers
-from stdeconv_fast.procedures.passes import cut_out
 from stdeconv_fast.stages import graph as stage
 from stdeconv_fast.stages.attention import attend_by_place
+from stdeconv_fast.stages.graph import nearest
 from tests.naive import attention as naive
 from tests.problems import counts_of, dense_of, edge_rows, hexagonal, inside, make_tissue, square
 from tests.tolerances import check
@@ -217,11 +217,6 @@ PLACES = {
 }
 
 
-def sorted_edges(edges):
-    order = np.lexsort((edges[1], edges[0]))
-    return tuple(np.asarray(part)[order] for part in edges)
-
-
 @pytest.mark.parametrize("name", PLACES)
 @pytest.mark.parametrize("k", [1, 6, 12])
 @pytest.mark.parametrize("n_jobs", [1, 2])
@@ -230,14 +225,15 @@ def test_bins_and_the_tree_give_the_same_edges(name, k, n_jobs):
     n = len(places)
     keys = stage.spot_keys(places, np.arange(float(n)), 0)
     with hold_workers(n_jobs) as workers:
-        found = sorted_edges(stage._nearest(places, k, keys, workers))
-        expected = sorted_edges(stage._nearest_by_tree(places, np.arange(n), min(k, n - 1), keys, workers))
-    np.testing.assert_array_equal(found[:2], expected[:2])
-    np.testing.assert_allclose(found[2], expected[2], rtol=1e-12)
+        ends, others = nearest.find_nearest(places, k, keys, workers)
+        by_tree = nearest.find_by_tree(places, np.arange(n), min(k, n - 1), keys, workers)
+    assert ends.dtype == np.int64 and others.dtype == np.int32
+    order = np.lexsort(by_tree[::-1])
+    np.testing.assert_array_equal([np.repeat(np.arange(n), np.diff(ends)), others], [part[order] for part in by_tree])
 
 
 def test_which_places_are_looked_up_by_bins():
-    binned = {name: stage._sort_into_bins(places) is not None for name, places in PLACES.items()}
+    binned = {name: nearest.sort_into_bins(places) is not None for name, places in PLACES.items()}
     by_tree = ("some coincident", "coincident", "far outlier", "strips", "space", "layers")
     assert {name for name, by_bins in binned.items() if not by_bins} == set(by_tree)
 
@@ -245,7 +241,7 @@ def test_which_places_are_looked_up_by_bins():
 def test_bins_hold_every_point_once():
     for name in ("random", "square", "holes", "a line", "two"):
         places = PLACES[name]
-        members, starts, across, down, left, bottom, side = stage._sort_into_bins(places)
+        members, starts, across, down, left, bottom, side = nearest.sort_into_bins(places)
         np.testing.assert_array_equal(np.sort(members), np.arange(len(places)))
         assert len(starts) == across * down + 1 and starts[0] == 0 and starts[-1] == len(places)
         number = np.repeat(np.arange(across * down), np.diff(starts))
@@ -402,11 +398,13 @@ def test_few_spots_are_one_patch():
 @pytest.mark.parametrize("rows", [np.arange(20, 70), np.array([3, 4, 5, 60, 89]), np.array([0, 45]), np.zeros(0, int)])
 def test_a_part_of_a_graph_is_the_induced_one(rows):
     graph = link(np.random.default_rng(9).uniform(0, 100, (90, 2)), 5)
-    part = cut_out(graph, rows)
+    part = stage.cut_out(graph, rows)
     whole = dense_of(graph, graph.place)[rows][:, rows]
     sums = whole.sum(axis=1, keepdims=True)
     np.testing.assert_allclose(dense_of(part, part.place), whole / np.where(sums > 0, sums, 1), atol=1e-15)
     pattern = dense_of(graph, np.ones(len(graph.indices)))[rows][:, rows]
     np.testing.assert_array_equal(dense_of(part, np.ones(len(part.indices))), pattern)
     assert_sound(part)
+    number = dict(enumerate(np.unique(colours_of(graph)[rows])))
+    np.testing.assert_array_equal([number[colour] for colour in colours_of(part)], colours_of(graph)[rows])
     assert part.indptr.dtype == np.int64 and part.indices.dtype == np.int32 and part.reverse.dtype == np.int64

@@ -228,7 +228,7 @@ def test_imports_run_down(module):
 
 
 def test_a_wrong_import_would_be_seen():
-    TREES["stages.graph"].body.append(ast.parse("def f():\n    from ..pipeline import deconvolve").body[0])
+    TREES["stages.graph"].body.append(ast.parse("def f():\n    from ...pipeline import deconvolve").body[0])
     try:
         assert "pipeline" in imports_of("stages.graph")[0]
         with pytest.raises(AssertionError, match="imports run down only"):

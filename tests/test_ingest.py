@@ -141,23 +141,24 @@ def test_a_block(rng, dtype, kind):
     np.testing.assert_array_equal(block.sums, used.sum(axis=0))
     np.testing.assert_array_equal(block.filled, rows.any(axis=1))
     assert (block.n_bad, block.n_negative, block.bad, block.fraction) == (0, 0, -1, -1)
-    assert block.indices.dtype == block.data.dtype == np.uint16
+    assert block.indices.dtype == np.uint16 and block.data.dtype == np.uint8
     found = np.zeros((30, 15))
     found[np.repeat(np.arange(30), block.lengths), block.indices] = block.data
     np.testing.assert_array_equal(found, used[:, columns])
 
 
 @pytest.mark.parametrize(
-    ("value", "dtype", "narrow"),
-    [(65_535, np.float32, True), (65_536, np.float32, False), (65_536, np.int32, False), (0.5, np.float64, False),
-     (65_535, np.uint16, True)],
+    ("value", "dtype", "kind"),
+    [(255, np.float32, np.uint8), (255, np.int64, np.uint8), (256, np.float32, np.uint16), (256, np.int32, np.uint16),
+     (65_535, np.float32, np.uint16), (65_536, np.float32, np.float64), (65_536, np.int32, np.float64),
+     (0.5, np.float64, np.float64), (65_535, np.uint16, np.uint16)],
 )  # fmt: skip
-def test_counts_of_two_bytes_where_all_are_whole_and_small(rng, value, dtype, narrow):
+def test_counts_of_one_byte_or_two_where_all_are_whole_and_small(rng, value, dtype, kind):
     matrix = matrix_of(rng, dtype=dtype)
     matrix.data[40] = value
     every = stage.map_genes(25, np.arange(25))
     block = stage.read_block(stage.InMemory(matrix), np.ones(60, bool), every, True, 0, 60)
-    assert block.data.dtype == (np.uint16 if narrow else np.float64)
+    assert block.data.dtype == kind
     np.testing.assert_array_equal(block.data, matrix.data)
     assert block.fraction == (40 if value == 0.5 else -1) and block.n_bad == 0
 
@@ -280,7 +281,7 @@ def test_all_blocks_are_what_scipy_gives(rng, dtype, most, kind, working):
     assert counts.n_genes == 15 and counts.n_spots == len(expected) < usable.sum()
     np.testing.assert_array_equal(dense(counts), expected)
     np.testing.assert_array_equal(counts.totals, expected.sum(axis=1))
-    assert counts.indptr.dtype == np.int64 and counts.data.dtype == counts.indices.dtype == np.uint16
+    assert counts.indptr.dtype == np.int64 and counts.data.dtype == np.uint8 and counts.indices.dtype == np.uint16
     assert counts.dtype == counts.totals.dtype == working
 
 
@@ -312,18 +313,23 @@ def test_genes_without_counts_are_left_out_by_new_numbers(rng):
     assert counts.indices.dtype == np.uint16 and counts.n_genes == 12
 
 
-@pytest.mark.parametrize("value", [70_000, 2.5])
+@pytest.mark.parametrize("value", [70_000, 2.5, 256])
 @pytest.mark.parametrize("working", [np.float32, np.float64])
 def test_one_wide_block_makes_all_of_them_wide(rng, value, working):
     matrix = matrix_of(rng, dtype=np.float64)
     matrix.data[100] = value
     source = stage.InMemory(matrix)
     blocks = read(source, 40, np.ones(60, bool), stage.map_genes(25, np.arange(25)))
-    kinds = [block.data.dtype.kind for block in blocks]
-    assert kinds.count("f") == 1 and kinds.count("u") > 2
+    kinds = [block.data.dtype for block in blocks]
+    wide = np.uint16 if value == 256 else np.float64
+    assert kinds.count(wide) == 1 and kinds.count(np.uint8) == len(kinds) - 1 > 2
+    ranges, every = source.cut(40), stage.map_genes(25, np.arange(25))
+    usable = np.ones(60, bool)
+    again = stage.gather_blocks(source, ranges, blocks, usable, every, np.dtype(working), Workers(1, None))
     counts = stage.join_blocks(blocks, 25, None, np.dtype(working), Workers(1, None))
-    assert counts.data.dtype == counts.totals.dtype == working
-    np.testing.assert_array_equal(dense(counts), matrix.toarray()[matrix.toarray().any(axis=1)])
+    for each in (counts, again):
+        assert each.data.dtype == (wide if value == 256 else working) and each.totals.dtype == working
+        np.testing.assert_array_equal(dense(each), matrix.toarray()[matrix.toarray().any(axis=1)])
 
 
 def test_no_spot_with_counts(rng):

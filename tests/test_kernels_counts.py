@@ -131,12 +131,12 @@ def test_a_block_is_summed_and_gathered(size, dtype, index_dtype):
     assert (found[0][~arrays[3]] == 0).all() and (found[1][~arrays[3]] == 0).all()
     assert (arrays[2] == 0).any() or size in ("no spots", "one spot")
     n_kept = found[0].sum()
-    for kinds in ((np.uint16, np.uint16), (np.int32, np.float64), (np.uint16, np.float64), (np.int32, np.uint16)):
-        indices, data = np.full(n_kept + 1, 999, kinds[0]), np.full(n_kept + 1, 999, kinds[1])
+    for kinds in ((np.uint16, np.uint16), (np.int32, np.float64), (np.uint16, np.float64), (np.int32, np.uint8)):
+        indices, data = np.full(n_kept + 1, 99, kinds[0]), np.full(n_kept + 1, 99, kinds[1])
         kernels.gather_block(*arrays, indices[:n_kept], data[:n_kept])
         right_indices, right_data = naive.gather_block(*arrays)
-        np.testing.assert_array_equal(indices, [*right_indices, 999])
-        np.testing.assert_array_equal(data, [*right_data, 999])
+        np.testing.assert_array_equal(indices, [*right_indices, 99])
+        np.testing.assert_array_equal(data, [*right_data, 99])
 
 
 def test_sums_facts_and_the_largest_value_go_on_from_block_to_block():
@@ -155,7 +155,8 @@ def test_sums_facts_and_the_largest_value_go_on_from_block_to_block():
     [({}, (0, 0, -1, -1)), ({5: np.nan}, (1, 0, 5, -1)), ({9: np.inf, 30: -np.inf}, (2, 1, 9, -1)),
      ({40: -3.0, 12: -0.5}, (2, 2, 12, -1)), ({8: 0.5, 3: 2.25}, (0, 0, -1, 3)), ({0: -0.0}, (0, 0, -1, -1)),
      ({8: np.nan, 20: -1.0, 4: 1.5, 30: 7.5}, (2, 1, 8, 4)), ({70: 1e30}, (0, 0, -1, -1)),
-     ({70: 65_536.0}, (0, 0, -1, -1)), ({70: 65_535.0}, (0, 0, -1, -1))],
+     ({70: 65_536.0}, (0, 0, -1, -1)), ({70: 65_535.0}, (0, 0, -1, -1)), ({70: 256.0}, (0, 0, -1, -1)),
+     ({70: 255.0}, (0, 0, -1, -1))],
 )  # fmt: skip
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("every", [False, True])

@@ -62,22 +62,22 @@ def bins_of(points, side):
     number = rows * across + columns
     members = np.argsort(number, kind="stable")
     starts = np.concatenate([[0], np.cumsum(np.bincount(number, minlength=across * down))])
+    members, starts = members.astype(np.int32), starts.astype(np.int32)
     return members, starts, int(across), int(down), float(left), float(bottom), float(side)
 
 
 def near(points, side, k, most, start=0, stop=None):
-    """Neighbours and distances of each point as the naive reference gives them; the outputs come with guards."""
+    """Neighbours of each point as the naive reference gives them; the outputs come with guards."""
     stop = len(points) if stop is None else stop
     lengths = np.full(stop - start + 1, GUARD, np.int64)
-    others, distances = np.full((stop - start + 1, most), GUARD, np.int32), np.full((stop - start + 1, most), -7.0)
-    kernels.find_near(points, *bins_of(points, side), k, most, TIE, start, stop, lengths, others, distances)
-    assert lengths[-1] == GUARD and (others[-1] == GUARD).all() and (distances[-1] == GUARD).all()
-    found = []
-    for length, row, along in zip(lengths[:-1], others[:-1], distances[:-1], strict=True):
-        assert length >= -1
-        found.append(None if length < 0 else (row[:length], along[:length]))
-        if length >= 0:
-            assert (row[length:] == GUARD).all() and (along[length:] == GUARD).all()
+    others = np.full((stop - start) * most + 1, GUARD, np.int32)
+    kernels.find_near(points, *bins_of(points, side), k, most, TIE, start, stop, lengths, others)
+    assert lengths[-1] == GUARD and others[-1] == GUARD and (lengths[:-1] >= -1).all()
+    found, ends = [], np.cumsum(np.maximum(lengths[:-1], 0))
+    for length, end in zip(lengths[:-1], ends, strict=True):
+        found.append(None if length < 0 else others[end - length : end])
+    if len(ends) and lengths[-2] >= 0:
+        assert (others[ends[-1] :] == GUARD).all()
     return found
 
 
@@ -85,8 +85,7 @@ def assert_equal_neighbours(found, expected):
     for i, (one, other) in enumerate(zip(found, expected, strict=True)):
         assert (one is None) == (other is None), f"point {i}"
         if one is not None:
-            np.testing.assert_array_equal(one[0], other[0], f"point {i}")
-            np.testing.assert_allclose(one[1], other[1], rtol=1e-15, atol=0)
+            np.testing.assert_array_equal(one, other, f"point {i}")
 
 
 @pytest.mark.parametrize("name", PLACES)
@@ -112,7 +111,7 @@ def test_all_others_are_near(name, bins):
     side = max(np.ptp(points), 1e-3) * (2.0 if bins == "one" else 0.34)
     found = near(points, side, n - 1, n - 1)
     assert_equal_neighbours(found, naive.find_near(points, n - 1, n - 1, TIE))
-    assert all(len(each[0]) == n - 1 for each in found)
+    assert all(len(each) == n - 1 for each in found)
 
 
 @pytest.mark.parametrize("side", [1.0, 2.0, 0.5, 3.0])
@@ -122,7 +121,7 @@ def test_ties_on_the_borders_of_bins(side):
     inner = ((points > 0) & (points < [10, 8])).all(axis=1)
     for k, expected in ((1, 4), (4, 4), (5, 8), (8, 8)):
         found = near(points, side, k, 4 * k)
-        assert {len(found[i][0]) for i in np.flatnonzero(inner)} == {expected}
+        assert {len(found[i]) for i in np.flatnonzero(inner)} == {expected}
         assert_equal_neighbours(found, naive.find_near(points, k, 4 * k, TIE))
 
 
@@ -131,7 +130,7 @@ def test_more_ties_than_there_is_room_for():
     found = near(points, 100.0, 2, 8)
     assert all(each is None for each in found[:10]) and sum(each is None for each in found) < 20
     assert_equal_neighbours(found, naive.find_near(points, 2, 8, TIE))
-    assert all(len(each[0]) == 9 for each in near(points, 100.0, 2, 9)[:10])
+    assert all(len(each) == 9 for each in near(points, 100.0, 2, 9)[:10])
 
 
 def test_more_points_in_reach_than_the_first_room():
@@ -167,22 +166,11 @@ def test_points_bin_by_bin(name, side):
     if np.ptp(points, axis=0).prod() / side**2 > 1e6:
         side = np.ptp(points) / 100
     grid = bins_of(points, side)[2:]
-    starts, members = np.full(grid[0] * grid[1] + 1, GUARD), np.full(len(points), GUARD)
+    starts, members = np.full(grid[0] * grid[1] + 1, GUARD, np.int32), np.full(len(points), GUARD, np.int32)
     kernels.sort_into_bins(points, *grid, starts, members)
     expected = naive.sort_into_bins(points, *grid)
     np.testing.assert_array_equal(starts, expected[0])
     np.testing.assert_array_equal(members, expected[1])
-
-
-def test_what_is_near_is_laid_end_to_end():
-    rng = np.random.default_rng(5)
-    lengths, near, along = rng.integers(-1, 5, 40), rng.integers(0, 99, (40, 4)).astype(np.int32), rng.random((40, 4))
-    ends = np.concatenate([[0], np.cumsum(np.maximum(lengths, 0))])
-    packed, distances = np.full(ends[-1], GUARD, np.int32), np.full(ends[-1], -7.0)
-    kernels.pack_near(lengths, near, along, ends, packed, distances)
-    expected = naive.pack_near(lengths, near, along)
-    np.testing.assert_array_equal(packed, expected[0])
-    np.testing.assert_array_equal(distances, expected[1])
 
 
 @pytest.mark.parametrize("n_axes", [2, 3])
@@ -227,14 +215,18 @@ def test_edges_without_a_way_back(size):
 
 
 @SIZE
-def test_both_ways(size):
-    distances = directed(size)
-    n = len(distances)
-    indptr, indices, along = pattern(distances)
+@pytest.mark.parametrize("n_axes", [2, 3])
+def test_both_ways(size, n_axes):
+    linked = np.isfinite(directed(size))
+    n = len(linked)
+    points = np.random.default_rng(n_axes).uniform(-9, 9, (n, n_axes))
+    points[1::7] = points[::7][: len(points[1::7])]  # some at one place
+    distances = np.where(linked, np.sqrt(((points[:, None] - points) ** 2).sum(axis=2)), np.inf)
+    indptr, indices, _ = pattern(distances)
     back_indptr, back_indices, _ = csr_arrays(naive.find_one_sided(np.isfinite(distances)).T, float)
     both = indptr + back_indptr
     merged, lengths = np.full(both[-1], GUARD, np.int32), np.full(both[-1], -7.0)
-    before = (indptr, indices, along, back_indptr, back_indices, both)
+    before = (indptr, indices, back_indptr, back_indices, both, points)
     for start, stop in ((0, n // 2), (n // 2, n)):
         kernels.merge_edges(*before, start, stop, merged, lengths)
     dense = np.full((n, n), -1.0)
@@ -316,7 +308,8 @@ def test_a_range_touches_nothing_outside_it():
     one_sided = np.full(len(indices), GUARD)
     kernels.find_one_sided(indptr, indices, start, stop, one_sided)
     merged, lengths = np.full(both[-1], GUARD, np.int32), np.full(both[-1], -7.0)
-    kernels.merge_edges(indptr, indices, along, back_indptr, back_indices, both, start, stop, merged, lengths)
+    before = (indptr, indices, back_indptr, back_indices, both, np.random.default_rng(7).random((130, 2)))
+    kernels.merge_edges(*before, start, stop, merged, lengths)
     scales, clash = np.full(130, -7.0), np.full(130, GUARD)
     kernels.scale_spots(indptr, along, start, stop, scales)
     kernels.find_clashes(indptr, indices, np.zeros(130, np.int32), start, stop, clash)

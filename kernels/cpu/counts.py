@@ -6,7 +6,7 @@ import numpy as np
 
 from ..compile import kernel
 
-ORDINARY = 65535  # the largest count that two bytes hold
+SMALL, ORDINARY = 255, 65535  # the largest counts that one byte and two bytes hold
 LARGE_COUNT = 65536.0  # above it a binomial draw is made by its normal limit, not molecule by molecule
 
 
@@ -101,6 +101,15 @@ def count_odd(data):
 
 
 @kernel()
+def _count_large(data):
+    """How many values are above 255."""
+    large = 0
+    for e in range(data.shape[0]):
+        large += data[e] > SMALL
+    return large
+
+
+@kernel()
 def count_zeros(data):
     """How many stored values are 0.
 
@@ -190,12 +199,13 @@ def sum_block(
         Values that are negative or not finite; the negative ones; the first entry with such a value, and the first
         that is not whole (-1: none).
     largest_out : (1,) float64, updated
-        The largest value, or 65,535 where none is larger and all are counts.
+        The largest value, or 255 or 65,535 where none is larger and all are counts.
     """
-    if count_odd(data[indptr[0] : indptr[-1]]) > 0:
-        _look_closely(data[indptr[0] : indptr[-1]], facts, largest_out)
+    values = data[indptr[0] : indptr[-1]]
+    if count_odd(values) > 0:
+        _look_closely(values, facts, largest_out)
     else:
-        largest_out[0] = max(largest_out[0], ORDINARY)
+        largest_out[0] = max(largest_out[0], SMALL if _count_large(values) == 0 else ORDINARY)
     kept = np.empty(gene_map.shape[0])  # factors, not branches: whether a gene is kept cannot be foretold
     for gene in range(gene_map.shape[0]):
         kept[gene] = 1.0 if gene_map[gene] >= 0 else 0.0
@@ -229,7 +239,7 @@ def gather_block(indptr, indices, data, usable, gene_map, kept_indices_out, kept
     indptr, indices, data, usable, gene_map
         As in `sum_block`; values finite and >= 0.
     kept_indices_out : (n_kept,) uint16 or int32
-    kept_data_out : (n_kept,) uint16 or float64
+    kept_data_out : (n_kept,) uint8, uint16 or float64
     """
     at = np.uint64(0)  # places without a sign: numba would look at each whether it is counted from the end
     room = np.uint64(kept_indices_out.shape[0])

@@ -70,15 +70,16 @@ def place_edges(indptr, distances, scales, start, stop, place_out):
     start, stop : int
         Range of spots.
     place_out : (n_edges,) float64
-        Rows without neighbours are 0.
+        Rows without neighbours are 0. May be `distances` itself.
     """
     for i in range(start, stop):
         total = 0.0
         known, factor = -1.0, 0.0  # the last distance and its factor: on a grid there are few
         for e in range(indptr[i], indptr[i + 1]):
-            if distances[e] < math.inf:
-                if distances[e] != known:
-                    known = distances[e]
+            distance = distances[e]
+            if distance < math.inf:
+                if distance != known:
+                    known = distance
                     ratio = known / scales[i]
                     factor = math.exp(-0.5 * ratio * ratio)
                 place_out[e] = factor

@@ -44,9 +44,9 @@ def sort_into_bins(points, n_across, n_down, left, bottom, side, starts_out, mem
     ----------
     points, n_across, n_down, left, bottom, side
         As in `find_near`.
-    starts_out : (n_across * n_down + 1,) int64
+    starts_out : (n_across * n_down + 1,) int32
         First of the members of each bin.
-    members_out : (n_points,) int64
+    members_out : (n_points,) int32
         Ascending within each bin.
     """
     starts_out[:] = 0
@@ -68,27 +68,8 @@ def sort_into_bins(points, n_across, n_down, left, bottom, side, starts_out, mem
 
 
 @kernel()
-def pack_near(lengths, near, distances, ends, near_out, distances_out):
-    """Lay what `find_near` found for a chunk of points end to end; overwrites the outputs.
-
-    Parameters
-    ----------
-    lengths, near, distances : (n_chunk,), (n_chunk, most), (n_chunk, most)
-        As `find_near` gives them.
-    ends : (n_chunk + 1,) int64
-        Cumulated lengths, -1 taken as 0.
-    near_out, distances_out : (n_found,) int32, (n_found,) float64
-    """
-    for i in range(lengths.shape[0]):
-        for a in range(lengths[i]):
-            near_out[ends[i] + a] = near[i, a]
-            distances_out[ends[i] + a] = distances[i, a]
-
-
-@kernel()
 def find_near(
-    points, members, bin_starts, n_across, n_down, left, bottom, side, k, most, tie, start, stop, lengths_out,
-    near_out, distances_out,
+    points, members, bin_starts, n_across, n_down, left, bottom, side, k, most, tie, start, stop, lengths_out, near_out
 ):  # fmt: skip
     """Find the k nearest other points of each point and all that tie with the last of them; overwrites the outputs.
 
@@ -98,9 +79,9 @@ def find_near(
     Parameters
     ----------
     points : (n_points, 2) float64
-    members : (n_points,) int64
+    members : (n_points,) int32
         The points in the order of their bins.
-    bin_starts : (n_across * n_down + 1,) int64
+    bin_starts : (n_across * n_down + 1,) int32
         First of `members` in each bin; bin = row * n_across + column.
     n_across, n_down : int
         Columns and rows of bins.
@@ -116,10 +97,10 @@ def find_near(
         Range of points; outputs are relative to `start`.
     lengths_out : (n_chunk,) int64
         Neighbours found; -1 where there are more than `most`.
-    near_out : (n_chunk, most) int32
-        Sorted by number.
-    distances_out : (n_chunk, most) float64
+    near_out : (n_chunk * most,) int32
+        Neighbours of the points, sorted by number, laid end to end: from where they end on nothing is said.
     """
+    first = 0
     room = 256
     found = np.empty(room, np.int64)
     squares = np.empty(room)
@@ -175,20 +156,18 @@ def find_near(
             ring += 1
         length = 0
         for a in range(n_found):
-            distance = math.sqrt(squares[a])
-            if distance <= reach:
+            if math.sqrt(squares[a]) <= reach:
                 if length == most:
                     length = -1
                     break
-                at = length
-                while at > 0 and near_out[i - start, at - 1] > found[a]:
-                    near_out[i - start, at] = near_out[i - start, at - 1]
-                    distances_out[i - start, at] = distances_out[i - start, at - 1]
+                at = first + length
+                while at > first and near_out[at - 1] > found[a]:
+                    near_out[at] = near_out[at - 1]
                     at -= 1
-                near_out[i - start, at] = found[a]
-                distances_out[i - start, at] = distance
+                near_out[at] = found[a]
                 length += 1
         lengths_out[i - start] = length
+        first += max(length, 0)
 
 
 @kernel()
@@ -219,32 +198,38 @@ def find_one_sided(indptr, indices, start, stop, one_sided_out):
 
 @kernel()
 def merge_edges(
-    indptr, indices, distances, back_indptr, back_indices, both_indptr, start, stop, indices_out, distances_out
+    indptr, indices, back_indptr, back_indices, both_indptr, points, start, stop, indices_out, distances_out
 ):
     """Lay directed edges and missing way backs into one symmetric pattern; overwrites both outputs.
 
     Parameters
     ----------
-    indptr, indices, distances : CSR arrays, (n_spots + 1,), (n_edges,), (n_edges,)
+    indptr, indices : CSR arrays, (n_spots + 1,), (n_edges,)
         Directed edges, sorted within each row.
     back_indptr, back_indices : CSR arrays, (n_spots + 1,), (n_back,)
         Neighbours of which a spot is one, but which are none of its own; sorted within each row.
     both_indptr : (n_spots + 1,) int64
         Sum of both.
+    points : (n_spots, n_axes) float64
     start, stop : int
         Range of spots.
     indices_out : (n_both,) int32
         Sorted within each row.
     distances_out : (n_both,) float64
-        inf on the way back of a directed edge.
+        In the unit of the points; inf on the way back of a directed edge.
     """
+    n_axes = points.shape[1]
     for i in range(start, stop):
         e, stop_e = indptr[i], indptr[i + 1]
         b, stop_b = back_indptr[i], back_indptr[i + 1]
         for at in range(both_indptr[i], both_indptr[i + 1]):
             if b == stop_b or (e < stop_e and indices[e] < back_indices[b]):
-                indices_out[at] = indices[e]
-                distances_out[at] = distances[e]
+                j = indices[e]
+                square = 0.0
+                for a in range(n_axes):
+                    step = points[j, a] - points[i, a]
+                    square += step * step
+                indices_out[at], distances_out[at] = j, math.sqrt(square)
                 e += 1
             else:
                 indices_out[at] = back_indices[b]

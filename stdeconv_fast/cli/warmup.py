@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 COUNTS, INDICES = ("float32", "float64", "int32", "int64"), ("int32", "int64")
 GRID_SPOTS = 1200  # spots from which a grid is looked for, and some
-LARGE_COUNT = 70_000  # more than two bytes hold
+SMALL_COUNT, LARGE_COUNT = 255, 70_000  # one byte holds it; more than two bytes hold
 MEND = "Set NUMBA_CACHE_DIR to a folder that can be written, and run this again."
 
 
@@ -90,12 +90,12 @@ def list_jobs(everything: bool) -> list[Job]:
     """Runs that meet every kernel in every combination of dtypes.
 
     Whether tuning finds smoothing worth it in a tissue is chance, so that runs without it smooth for certain; what
-    takes another way on a grid needs more than a few spots; and large counts are kept in another dtype than small ones.
+    takes another way on a grid needs more than a few spots; and counts are kept in as many bytes as the largest needs.
     """
     jobs: list[Job] = []
     for dtype in ("float32", "float64") if everything else ("float32",):
         work = {"dtype": dtype}
-        for tissue in ("few spots", "large counts") if everything else ("few spots",):
+        for tissue in ("few spots", "small counts", *(("large counts",) if everything else ())):
             for counts in COUNTS:
                 for indices in INDICES:
                     name = f"{dtype}: {tissue}, {counts} counts, {indices} indices"
@@ -118,6 +118,7 @@ def list_jobs(everything: bool) -> list[Job]:
 
 def _make_tissues(names: set[str]) -> dict[str, tuple[csr_matrix, csr_matrix, np.ndarray, np.ndarray]]:
     """Tiny tissues by the names in the jobs: counts of spots and of cells, places of the spots, types of the cells."""
+    import numpy as np
     from scipy.sparse import csr_matrix, vstack
 
     from ..tissue import simulate
@@ -128,6 +129,8 @@ def _make_tissues(names: set[str]) -> dict[str, tuple[csr_matrix, csr_matrix, np
         places = tissue.coordinates.copy()
         places[1] = places[0]  # two spots that nothing but their counts could tell apart
         spots, cells = vstack([tissue.spots[[0, 0]], tissue.spots[2:]], format="csr"), tissue.reference.copy()
+        if name == "small counts":
+            spots.data = np.minimum(spots.data, SMALL_COUNT)
         if name == "large counts":
             for matrix in (spots, cells):
                 matrix.data[matrix.data.argmax()] = LARGE_COUNT

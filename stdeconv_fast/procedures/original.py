@@ -191,8 +191,10 @@ def _link(
     if index is not None:
         return places.weigh_places(*places.read_index(index, coordinates))
     k = max(settings.k_neighbors - 1, 0)
-    edges = graph.find_neighbours(coordinates, inputs.sections[rows], k, keys, workers)
-    edges = places.take_nearest(*edges, k, keys)
+    ends, others = graph.find_neighbours(coordinates, inputs.sections[rows], k, keys, workers)
+    origins = np.repeat(np.arange(len(rows)), np.diff(ends))
+    distances = np.sqrt(((coordinates[others] - coordinates[origins]) ** 2).sum(axis=1))
+    edges = places.take_nearest(origins, others, distances, k, keys)
     return places.weigh_places(*edges, places.scale_places(edges[0], edges[2], len(rows)))
 
 

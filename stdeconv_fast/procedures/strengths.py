@@ -11,7 +11,7 @@ from ..kernels.cpu.counts import thin_counts
 from ..parallel import Workers
 from ..parcels import Counts, Graph, Reference, Strengths
 from ..stages import attention, graph, solve_types
-from .passes import cut_out, settle
+from .passes import settle
 
 SHARE = 0.8  # of the molecules that are fitted
 PATH = (0.0, 5.0, 20.0, 50.0, 100.0, 200.0, 400.0)  # counts
@@ -99,7 +99,7 @@ def choose_strengths(
     if not len(rows):
         return Strengths(FIXED, phi, False)
     problem, test = workers.place((solve_types.pose(fit, known, loss), test))
-    patches = workers.place(cut_out(places, rows) if len(rows) < places.n_spots else places)
+    patches = workers.place(graph.cut_out(places, rows) if len(rows) < places.n_spots else places)
     links = attention.attend_by_place(patches, fit.dtype, workers)
     start = solve_types.start_evenly(problem)
     alone = workers.place(graph.no_neighbours(len(rows)))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 from scipy.sparse import csr_matrix, issparse
@@ -16,7 +18,7 @@ from ..parcels import Counts, SpotSource
 IN_MEMORY = 1 << 20  # entries of a block of a matrix in memory: few enough for the cache
 STREAMED = 1 << 22  # entries of a block that is read from disk
 MOST_COUNTS = 1e12  # as in stages.inputs
-NARROW = np.iinfo(np.uint16).max
+NARROWEST, NARROW = np.iinfo(np.uint8).max, np.iinfo(np.uint16).max
 
 
 @dataclass(frozen=True)
@@ -31,7 +33,7 @@ class Block:
         Their sums.
     indices : ndarray of uint16 or int32, (n_kept,)
         Gene of each entry, a position among those that may be kept.
-    data : ndarray of uint16 or float64, (n_kept,)
+    data : ndarray of uint8, uint16 or float64, (n_kept,)
         Counts, > 0.
     sums : ndarray of float64, (n_columns,)
         Sum of each column over the usable rows.
@@ -124,17 +126,24 @@ def read_block(
     kernels.sum_block(*arrays, lengths, totals, filled, sums, facts, largest)
     n_kept = int(lengths.sum()) if entries else 0
     n_genes = int(gene_map.max(initial=-1)) + 1
-    small = _is_small(facts[0], facts[3], largest[0])
+    kind = _kind_of(facts[0], facts[3], largest[0], np.float64)
     indices = np.empty(n_kept, dtype=np.uint16 if n_genes <= NARROW else np.int32)
-    data = np.empty(n_kept, dtype=np.uint16 if small else np.float64)
+    data = np.empty(n_kept, dtype=kind)
     if entries and not facts[0]:
         kernels.gather_block(*arrays, indices, data)
     return Block(lengths, totals, indices, data, sums, filled, *(int(fact) for fact in facts), float(largest[0]))
 
 
-def _is_small(n_bad: int, fraction: int, largest: float) -> bool:
-    """Whether all values are counts that two bytes hold."""
-    return bool(n_bad == 0 and fraction < 0 and largest <= NARROW)
+def _kind_of(n_bad: int, fraction: int, largest: float, wide: Any) -> np.dtype:
+    """The dtype that holds the values: of one byte or two where all are counts that these hold, else `wide`."""
+    if n_bad or fraction >= 0 or largest > NARROW:
+        return np.dtype(wide)
+    return np.dtype(np.uint8 if largest <= NARROWEST else np.uint16)
+
+
+def _widest(kinds: Iterable[np.dtype], wide: np.dtype) -> np.dtype:
+    """The dtype that holds what all of some blocks hold; floats become `wide`."""
+    return max((wide if kind.kind == "f" else kind for kind in kinds), key=lambda kind: kind.itemsize)
 
 
 def reader(source: SpotSource, usable: np.ndarray, gene_map: np.ndarray, entries: bool = True) -> partial:
@@ -213,10 +222,10 @@ def gather_blocks(
     workers : Workers
     """
     n_genes = int(gene_map.max(initial=-1)) + 1
-    small = all(_is_small(block.n_bad, block.fraction, block.largest) for block in blocks)
+    kinds = (_kind_of(block.n_bad, block.fraction, block.largest, dtype) for block in blocks)
     starts = np.cumsum([0, *(int(block.lengths.sum()) for block in blocks)])
     indices = np.empty(starts[-1], dtype=np.uint16 if n_genes <= NARROW else np.int32)
-    data = np.empty(starts[-1], dtype=np.uint16 if small else dtype)
+    data = np.empty(starts[-1], dtype=_widest(kinds, dtype))
 
     def gather(number: int) -> None:
         start, stop = ranges[number]
@@ -252,9 +261,8 @@ def join_blocks(
     totals = np.concatenate([block.totals for block in blocks])
     lengths = lengths[totals > 0]
     indptr = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-    wide = any(block.data.dtype.kind == "f" for block in blocks)
     indices = np.empty(indptr[-1], dtype=blocks[0].indices.dtype)
-    data = np.empty(indptr[-1], dtype=dtype if wide else np.uint16)
+    data = np.empty(indptr[-1], dtype=_widest((block.data.dtype for block in blocks), dtype))
     if renumber is not None:
         renumber = renumber.astype(indices.dtype)
     starts = np.cumsum([0, *(len(block.data) for block in blocks)])

@@ -38,8 +38,8 @@ def gather_kept(counts, gene_map, rows):
 def sum_block(indptr, indices, data, usable, gene_map):
     """(lengths, totals, filled, sums, facts, largest) of a block of rows, entry by entry as float64.
 
-    Nothing is summed where a value is negative or not finite. The largest value is 65,535 where no value is larger
-    and all are counts.
+    Nothing is summed where a value is negative or not finite. The largest value is 255 or 65,535 where no value is
+    larger and all are counts.
     """
     n = len(indptr) - 1
     rows = np.repeat(np.arange(n), np.diff(indptr))
@@ -47,6 +47,7 @@ def sum_block(indptr, indices, data, usable, gene_map):
     bad = ~np.isfinite(values) | (values < 0)
     whole = bad | (np.floor(np.where(bad, 0, values)) == values)
     good = np.where(bad, 0, values)
+    top = good.max(initial=0)
     counted = np.where(usable[rows] & ~bad.any(), good, 0)
     kept = (gene_map[indices.astype(int)] >= 0) & (counted > 0)
     facts = [bad.sum(), (values < 0).sum(), *(np.append(np.flatnonzero(some), -1)[0] for some in (bad, ~whole))]
@@ -54,7 +55,7 @@ def sum_block(indptr, indices, data, usable, gene_map):
         np.bincount(rows[kept], minlength=n), np.bincount(rows[kept], counted[kept], minlength=n),
         np.bincount(rows, good, minlength=n) > 0,
         np.bincount(indices.astype(int), counted, minlength=len(gene_map)), facts,
-        max(good.max(initial=0), 65_535 if whole.all() and not bad.any() else 0),
+        max(top, (255 if top <= 255 else 65_535) if whole.all() and not bad.any() else 0),
     )  # fmt: skip
 
 

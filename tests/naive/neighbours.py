@@ -6,7 +6,7 @@ import numpy as np
 
 
 def find_near(points, k, most, tie):
-    """For each point the other points no farther than the k-th nearest (but for `tie`) and their distances.
+    """For each point the other points no farther than the k-th nearest (but for `tie`).
 
     None where there are more than `most`.
     """
@@ -15,7 +15,7 @@ def find_near(points, k, most, tie):
         others = np.delete(np.arange(len(points)), i)
         distances = np.sqrt(((points[others] - point) ** 2).sum(axis=1))
         near = distances <= np.sort(distances)[k - 1] * (1 + tie)
-        found.append((others[near], distances[near]) if near.sum() <= most else None)
+        found.append(others[near] if near.sum() <= most else None)
     return found
 
 
@@ -33,12 +33,6 @@ def sort_into_bins(points, n_across, n_down, left, bottom, side):
         column, row = min(int((x - left) / side), n_across - 1), min(int((y - bottom) / side), n_down - 1)
         bins[row * n_across + column].append(i)
     return np.cumsum([0, *map(len, bins)]), np.array([i for members in bins for i in members])
-
-
-def pack_near(lengths, near, distances):
-    """The filled parts of the rows, end to end."""
-    filled = np.arange(near.shape[1]) < lengths[:, None]
-    return near[filled], distances[filled]
 
 
 def colour_places(points, corner, pitch):

@@ -116,9 +116,7 @@ def _fault(links: sp.csr_matrix, table: Table, places: np.ndarray, sections: np.
     return ""
 
 
-def take_edges(
-    links: sp.csr_matrix | None, rows: np.ndarray, coordinates: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
+def take_edges(links: sp.csr_matrix | None, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
     """The edges among some spots, as `graph.link_spots` takes them.
 
     Parameters
@@ -126,16 +124,14 @@ def take_edges(
     links : csr_matrix, (n_spots, n_spots), or None
     rows : (n_used,) int64
         The spots used.
-    coordinates : (n_used, 2 or 3) float64
-        Their places.
 
     Returns
     -------
-    (from, to, distance) or None
-        Positions among the spots used, each (n_edges,).
+    (ends, others) or None
+        First edge of each of these spots, (n_used + 1,) int64, and whom they go to, (n_edges,) int32.
     """
     if links is None:
         return None
-    among = links[rows][:, rows].tocoo()
-    i, j = among.row.astype(np.int64), among.col.astype(np.int64)
-    return i, j, np.sqrt(((coordinates[i] - coordinates[j]) ** 2).sum(axis=1))
+    among = links[rows][:, rows]
+    among.sort_indices()
+    return among.indptr.astype(np.int64), among.indices.astype(np.int32)
