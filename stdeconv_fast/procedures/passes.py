@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -197,33 +196,3 @@ def alternate(
         relax = pieces.settle(abundances, links, *strengths, owed, relax, limit * factor, 0.0 if last else FEW)
         tick()
     return links
-
-
-def cut_out(places: Graph, rows: np.ndarray) -> Graph:
-    """The part of a graph among some spots; spatial factors of each row sum to 1 again."""
-    from scipy.sparse import csr_matrix
-
-    n = places.n_spots
-    edge = csr_matrix((np.arange(1, len(places.indices) + 1), places.indices, places.indptr), shape=(n, n))
-    part = edge[rows][:, rows].tocsr()
-    part.sort_indices()
-    old = part.data - 1
-    position = np.full(len(places.indices), -1, dtype=np.int64)
-    position[old] = np.arange(len(old))
-    indptr = part.indptr.astype(np.int64)
-    place = places.place[old]
-    row = np.repeat(np.arange(len(rows)), np.diff(indptr))
-    sums = np.bincount(row, place, minlength=len(rows))
-    place = place / np.where(sums > 0, sums, 1.0)[row]
-    colour = np.full(n, -1, dtype=np.int32)
-    for number, members in enumerate(places.colours):
-        colour[members] = number
-    colour = colour[rows]
-    return replace(
-        places,
-        indptr=indptr,
-        indices=part.indices.astype(np.int32),
-        reverse=position[places.reverse[old]],
-        place=place,
-        colours=tuple(np.flatnonzero(colour == number).astype(np.int32) for number in np.unique(colour)),
-    )
