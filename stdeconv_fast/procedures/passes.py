@@ -177,8 +177,7 @@ def alternate(
 
     The first pass has place alone; each further one has attention from the abundances so far, and visits the spots
     that the fresh weights may move by more than `limit`. The passes end early when there is none. A pass that another
-    one follows may leave more, `EARLY` times `limit`; not where the sweeps gain so slowly that they are over-relaxed,
-    since what is left then adds up.
+    one follows may leave more: `EARLY` times `limit`.
     """
     links = attention.attend_by_place(places, abundances.dtype, workers)
     strengths = (lambda_spatial, phi, lambda_ridge)
@@ -193,11 +192,7 @@ def alternate(
             if not (owed > limit).any():
                 break
         last = turn == passes - 1
-        few = 0.0 if last else FEW
-        if relax == 1.0 and not last:
-            early = limit * EARLY[min(turn, len(EARLY) - 1)]
-            relax = pieces.settle(abundances, links, *strengths, owed, relax, early, few)
-        if relax > 1.0 or last:
-            relax = pieces.settle(abundances, links, *strengths, owed, relax, limit, few)
+        factor = 1.0 if last else EARLY[min(turn, len(EARLY) - 1)]
+        relax = pieces.settle(abundances, links, *strengths, owed, relax, limit * factor, 0.0 if last else FEW)
         tick()
     return links
