@@ -141,9 +141,9 @@ def hold_device(device: str, n_jobs: int | None) -> Iterator[Workers]:
             yield workers
             return
         card = find_card()
-        device = Device(card, workers)
+        held = Device(card, workers)
         try:
-            yield device
+            yield held
         except MemoryError as error:
             if not type(error).__module__.startswith("cupy"):
                 raise
@@ -152,7 +152,7 @@ def hold_device(device: str, n_jobs: int | None) -> Iterator[Workers]:
                 "Pass more `tiles` or device='cpu'."
             ) from error
         finally:
-            device.close()
+            held.close()
 
 
 @cache
