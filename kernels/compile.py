@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from hashlib import sha256
+from pathlib import Path
 from typing import Any
 
 import numba
@@ -40,8 +42,8 @@ def kernel(function: Callable | None = None, /, **options: Any) -> Callable:
     A disk that fills up later, a cache file that is damaged or may not be read, and processes that write the same
     cache at once cost a compilation, never the run (see `guard`).
 
-    The cache notices an edit of the kernel's own file only. A kernel and the compiled helpers that it calls
-    therefore live in one file.
+    The machine code holds that of the compiled helpers that the kernel calls: an edit of a file that one of them comes
+    from counts as one of the kernel's own (numba looks at no other file than that).
 
     A helper that adds up floats in an order of the compiler's choice (``fastmath``) is given ``inline="always"``:
     else each kernel that calls it brings a copy of its own, and which one a process uses, and so the last bits, hangs
@@ -77,11 +79,15 @@ def guard(dispatcher: Any) -> Any:
     -----
     numba lets an OSError of its cache end the call. And where two processes compile one function for different types
     at once, both may choose the same file for their machine code, so that the index of one names the code of the
-    other: what is read is used only if it was compiled for the types that were asked for.
+    other: what is read is used only if it was compiled for the types that were asked for. Nor does it look at the files
+    of helpers: theirs join the stamp of the kernel's own.
     """
     if not hasattr(dispatcher, "_cache"):  # NUMBA_DISABLE_JIT: a plain function
         return dispatcher
     cache = dispatcher._cache
+    stamps = {path.name: sha256(path.read_bytes()).hexdigest() for path in set(helper_files(dispatcher.py_func))}
+    if stamps:
+        cache._cache_file._source_stamp = (cache._cache_file._source_stamp, *sorted(stamps.items()))
     load, save = cache.load_overload, cache.save_overload
 
     def load_overload(types: Any, context: Any) -> Any:
@@ -106,3 +112,21 @@ def guard(dispatcher: Any) -> Any:
 
     cache.load_overload, cache.save_overload = load_overload, save_overload
     return dispatcher
+
+
+def helper_files(function: Callable) -> Iterator[Path]:
+    """Other files than its own that the compiled functions and intrinsics called by a function come from.
+
+    Parameters
+    ----------
+    function : callable
+        In Python; it finds its helpers by their names in its module.
+    """
+    for name in function.__code__.co_names:
+        value = function.__globals__.get(name)
+        helper = getattr(value, "py_func", None) or getattr(value, "_defn", None)
+        if helper is None:
+            continue
+        for path in (Path(helper.__code__.co_filename), *helper_files(helper)):
+            if path != Path(function.__code__.co_filename):
+                yield path

@@ -6,6 +6,7 @@ import errno
 import multiprocessing
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -222,6 +223,27 @@ def test_a_cache_that_is_damaged_costs_a_compilation(tmp_path, monkeypatch, dama
         assert not kernel()(double).stats.cache_misses
         third = kernel()(double)
         assert third(2) == 4 and third.stats.cache_hits  # what was damaged was written anew
+
+
+def test_an_edited_helper_of_another_file_is_compiled_anew(tmp_path):
+    """The kernel's own file stays as it is; so do the bits of one whose helpers did not change."""
+    source = "from stdeconv_fast.kernels.compile import kernel\n"
+    (tmp_path / "deep.py").write_text(source + "@kernel\ndef deep(x):\n    return x + 1\n")
+    (tmp_path / "near.py").write_text(source + "from deep import deep\n@kernel\ndef near(x):\n    return deep(x)\n")
+    (tmp_path / "own.py").write_text(source + "from near import near\n@kernel\ndef own(x):\n    return near(x) * 10\n")
+    paths = os.pathsep.join([str(tmp_path), *filter(None, sys.path)])
+    variables = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path / "cache"), "PYTHONPATH": paths}
+
+    def call():
+        code = "from own import own; print(own(1), sum(own.stats.cache_misses.values()))"
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=variables)
+        assert done.returncode == 0, done.stderr
+        return done.stdout.split()
+
+    assert call() == ["20", "1"]
+    assert call() == ["20", "0"]
+    (tmp_path / "deep.py").write_text(source + "@kernel\ndef deep(x):\n    return x + 2\n")
+    assert call() == ["30", "1"]
 
 
 def test_code_that_was_compiled_for_other_types_is_not_used(tmp_path, monkeypatch):

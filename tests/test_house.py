@@ -48,6 +48,8 @@ FLOORS = {
     ),
     "kernels": (
         "kernels.compile",
+        "kernels.lanes",
+        "kernels.newton",
         "kernels.cuda.loader",
         *(
             f"kernels.cpu.{name}"
@@ -60,14 +62,16 @@ FLOORS = {
 }  # fmt: skip
 # What neighbours on one floor may import from each other ("" is stdeconv_fast/__init__.py, which knows all faces).
 OPEN_TO_NEIGHBOURS = {
-    "", "pl", "tl", *FLOORS["ground"], "kernels.compile", "studies.disturbances", "studies.trials",
+    "", "pl", "tl", *FLOORS["ground"], "kernels.compile", "kernels.lanes", "kernels.newton", "studies.disturbances",
+    "studies.trials",
     *(f"procedures.{name}" for name in ("passes", "provenance", "uncertainty", "pieces", "tiles", "tile_jobs")),
 }  # fmt: skip
 SIDE_ROOMS_MAY_IMPORT = {"built", "errors", "parcels", "settings"}
 # The one way up: Result.save and .load fetch the code that writes files when they are called.
 MAY_FETCH_ABOVE = {("saved", "io.archives")}
 KERNELS_MAY_IMPORT = {
-    "__future__", "collections", "dataclasses", "functools", "math", "numba", "numpy", "pathlib", "re", "typing",
+    "__future__", "collections", "dataclasses", "functools", "hashlib", "llvmlite", "math", "numba", "numpy", "pathlib",
+    "re", "typing",
 }  # fmt: skip
 
 MEND_THE_LINK = (

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
 import pytest
+from numba import njit
 
+from stdeconv_fast.kernels import newton
 from stdeconv_fast.kernels.cpu import spots as kernels
 from tests.naive import spots as naive
 from tests.naive.laplacian import colour_spots
@@ -280,8 +283,8 @@ def test_a_visit(size, dtype, lambda_spatial, phi, lambda_ridge, relax):
 
 @SIZE
 @STRENGTHS
-def test_a_visit_is_nearly_a_whole_newton_step(size, lambda_spatial, phi, lambda_ridge):
-    """Near the answer, against the exact least of the quadratic model."""
+def test_a_visit_is_a_whole_newton_step(size, lambda_spatial, phi, lambda_ridge):
+    """Near the answer, against the exact least of the quadratic model; nearly it where a type goes to 0."""
     tissue, strengths = make_tissue(*SIZES[size]), (lambda_spatial, phi, lambda_ridge)
     start = near_answer(size, strengths, np.float64)
     arrays = (*spot_arrays(tissue, np.float64), *graph_arrays(tissue.attention, np.float64))
@@ -289,15 +292,16 @@ def test_a_visit_is_nearly_a_whole_newton_step(size, lambda_spatial, phi, lambda
         v = start.copy()
         kernels.visit_spots(*arrays, np.array([i], np.int32), 0, 1, *strengths, 1.0, 0.0, v, np.zeros(len(v)))
         expected = naive.newton_step(tissue, start, i, tissue.attention, *strengths)
-        # measured: 0.075, half of them below 0.003
-        assert np.abs(v[i] - expected).max() <= 0.15 * np.abs(expected - start[i]).max() + 1e-12
+        kept = (expected[start[i] > 0] > 0).all()
+        # measured: 3e-13 where all are kept, else 0.035
+        assert np.abs(v[i] - expected).max() <= (3e-12 if kept else 0.07) * np.abs(expected - start[i]).max() + 1e-12
 
 
 @DTYPE
 @SIZE
 @STRENGTHS
-def test_a_visit_is_one_step_of_the_solver(size, dtype, lambda_spatial, phi, lambda_ridge):
-    """The same bits but for the order of sums where all types are above 0; else the inner sweeps' order counts too."""
+def test_a_visit_is_nearly_one_step_of_the_solver(size, dtype, lambda_spatial, phi, lambda_ridge):
+    """Both end their inner sweeps within 1 % of the longest move; the visit begins them elsewhere."""
     tissue, strengths = make_tissue(*SIZES[size]), (lambda_spatial, phi, lambda_ridge)
     n = len(tissue.counts)
     arrays = (*spot_arrays(tissue, dtype), *graph_arrays(tissue.attention, dtype))
@@ -309,7 +313,44 @@ def test_a_visit_is_one_step_of_the_solver(size, dtype, lambda_spatial, phi, lam
         kernels.visit_spots(*arrays, every, 0, n, *strengths, 1.0, 1e-3, visited, moves)
         kernels.solve_spots(*arrays, every, 0, n, *strengths, 0, 1, 1e-3, solved, steps)
         np.testing.assert_array_equal(moves, np.abs(visited - start).max(axis=1, initial=0))
-        check(f"one step, {name}", visited, solved, dtype)
+        apart = np.abs(visited - solved).max(axis=1, initial=0)
+        # measured: 0.073, half of them below 0.03; 0.22 in a spot of few counts, where sweeps are slow
+        assert (apart <= 0.45 * moves + 1e-6).all() and np.sum(apart > 0.15 * moves + 1e-6) <= 0.05 * n, name
+
+
+@DTYPE
+@pytest.mark.parametrize("n_types", [1, 3, 4, 7, 8, 13, 20, 31])
+def test_a_block_holds_the_profiles_of_the_genes(n_types, dtype):
+    """Whatever is left over by eights and fours; nothing is written behind it."""
+    rng = np.random.default_rng(n_types)
+    profiles_t, genes = rng.random((50, n_types)).astype(dtype), rng.integers(0, 50, 3 * newton.LANES).astype(np.uint32)
+    room = np.full(n_types * len(genes) + 64, -1, dtype)
+    block = room[: n_types * len(genes)].reshape(n_types, len(genes))
+
+    @njit
+    def gather(profiles_t, genes, length, block):
+        newton.gather_profiles(profiles_t, genes, length, block)
+
+    gather(profiles_t, genes, len(genes), block)
+    np.testing.assert_array_equal(block, profiles_t[genes].T)
+    assert (room[block.size :] == -1).all()
+
+
+def test_a_hessian_without_an_inverse_is_left_to_the_sweeps():
+    """Two types with one profile, no ridge: the direct solution is refused, and the visit still does not rise."""
+    tissue = make_tissue(*SIZES["130 spots"])
+    profiles = tissue.profiles.copy()
+    profiles[1] = profiles[0]
+    tissue = replace(tissue, profiles=profiles)
+    arrays = (*spot_arrays(tissue, np.float64), *graph_arrays(0 * tissue.attention, np.float64))
+    start, n = even(tissue, np.float64), len(tissue.counts)
+    values = [naive.poisson_objective(tissue, start, 0 * tissue.attention, 0.0, 1.0, 0.0)[0]]
+    v, moves = start.copy(), np.zeros(n)
+    for _ in range(6):
+        kernels.visit_spots(*arrays, np.arange(n, dtype=np.int32), 0, n, 0.0, 1.0, 0.0, 1.0, 1e-3, v, moves)
+        values.append(naive.poisson_objective(tissue, v, 0 * tissue.attention, 0.0, 1.0, 0.0)[0])
+    assert np.isfinite(v).all() and (v >= 0).all()
+    assert (np.diff(values) <= 1e-9 * abs(values[0])).all() and values[-1] < values[0]
 
 
 @DTYPE

@@ -34,8 +34,6 @@ TOLERANCES: dict[str, dict[str, float]] = {
     "visit_spots": {"float32": 9e-6, "float64": 1.1e-9},  # 8.2e-7, 1.1e-10
     "slope of visit_spots": {"float64": 4e-7},  # 3.3e-8, of slopes up to 300
     "one visit": {"float32": 1.7e-5, "float64": 1.8e-14},  # 1.7e-6, 1.8e-15: the same sweeps on both sides
-    "one step, above 0": {"float32": 4e-6, "float64": 3e-14},  # 4.0e-7, 2.6e-15
-    "one step, some at 0": {"float32": 1.8e-2, "float64": 1.8e-2},  # 1.8e-3: sweeps in another order, ended at 1 %
     "relaxed step": {"float32": 1e-6, "float64": 2e-15},  # 6.0e-8, 1.9e-16
     "rise of the objective": {"float32": 2e-15, "float64": 2e-15},  # 1.8e-16, 1.7e-17, of the objective
     # least squares

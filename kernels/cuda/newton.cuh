@@ -2,6 +2,7 @@
 #define INNER_SWEEPS 60
 #define FAINT 0.02
 #define INNER_SHARE 0.01
+#define LEAST_PIVOT 1e-5
 #define SHORTENINGS 12
 #define LEVEL 0.1
 #define LEAST_LEFT 0.1
@@ -153,9 +154,54 @@ __device__ __forceinline__ real entry(const real* packed, int a, int b)
     return a > b ? packed[a * (a + 1) / 2 + b] : packed[b * (b + 1) / 2 + a];
 }
 
-// Least of g'd + d'Hd/2 under v + d >= 0 by Gauss-Seidel over the active types; the step goes to room.d.
+// -H^-1 g by the factors L D L' of H, which take its place; the step goes to room.d. Tells whether H has them and
+// v + d is not negative. `gradient` comes by type; `tile` of the room carries it to the active positions.
+__device__ __forceinline__ bool solve_directly(const Room& room, int n_active, const real* gradient, int n_types, int lane)
+{
+    real* was = room.tile + n_types;  // the diagonal as it was
+    #pragma unroll
+    for (int m = 0; m < MAXT; ++m)
+        if (lane + WARP * m < n_types) room.tile[lane + WARP * m] = gradient[m];
+    __syncwarp();
+    for (int a = lane; a < n_active; a += WARP) {
+        room.d[a] = -room.tile[room.types[a]];
+        was[a] = room.hessian[a * (a + 1) / 2 + a];
+    }
+    __syncwarp();
+    bool sound = true;
+    for (int c = 0; c < n_active; ++c) {
+        real pivot = room.hessian[c * (c + 1) / 2 + c];
+        if (!(pivot > real(LEAST_PIVOT) * was[c])) {
+            sound = false;
+            pivot = 1;
+        }
+        const real inverse = real(1) / pivot, own = room.d[c];
+        for (int b = c + 1 + lane; b < n_active; b += WARP) {  // the lane's columns of the rows below
+            const real here = room.hessian[b * (b + 1) / 2 + c];
+            for (int a = c + 1; a <= b; ++a)
+                room.hessian[b * (b + 1) / 2 + a] -= room.hessian[a * (a + 1) / 2 + c] * inverse * here;
+            room.d[b] -= here * inverse * own;
+        }
+        __syncwarp();
+        if (lane == 0) was[c] = inverse;
+        __syncwarp();
+    }
+    for (int a = n_active - 1; a >= 0; --a) {
+        real left = 0;
+        for (int b = a + 1 + lane; b < n_active; b += WARP) left += room.hessian[b * (b + 1) / 2 + a] * room.d[b];
+        left = warp_sum(left);
+        const real step = (room.d[a] - left) * was[a];
+        __syncwarp();
+        if (lane == 0) room.d[a] = step;
+        __syncwarp();
+        if (!(room.v[room.types[a]] + step >= real(0))) sound = false;
+    }
+    return sound;
+}
+
+// The least of g'd + d'Hd/2 under v + d >= 0 by Gauss-Seidel over the active types, from room.d on.
 // `gradient` comes by type; `scratch` of the room (tile) carries it to the active positions.
-__device__ __forceinline__ void quadratic_step(const Room& room, int n_active, const real* gradient, int n_types, int lane)
+__device__ __forceinline__ void sweep_types(const Room& room, int n_active, const real* gradient, int n_types, int lane)
 {
     real slope[MAXT], step_of[MAXT], inverse[MAXT], least[MAXT];
     #pragma unroll
@@ -172,11 +218,18 @@ __device__ __forceinline__ void quadratic_step(const Room& room, int n_active, c
             slope[m] = room.tile[k];
             inverse[m] = h > real(0) ? real(1) / h : real(0);
             least[m] = -room.v[k];
+            step_of[m] = room.d[a];
         }
     }
-    real longest = 0;
+    for (int a = 0; a < n_active; ++a) {
+        const real step = room.d[a];
+        if (step != real(0))
+            #pragma unroll
+            for (int u = 0; u < MAXT; ++u)
+                if (lane + WARP * u < n_active) slope[u] += entry(room.hessian, a, lane + WARP * u) * step;
+    }
     for (int turn = 0; turn < INNER_SWEEPS; ++turn) {
-        real change = 0;
+        real change = 0, longest = 0;
         #pragma unroll
         for (int m = 0; m < MAXT; ++m)
             for (int s = 0; s < WARP; ++s) {
@@ -190,13 +243,12 @@ __device__ __forceinline__ void quadratic_step(const Room& room, int n_active, c
                         const int b = lane + WARP * u;
                         if (b < n_active) slope[u] += entry(room.hessian, a, b) * step;
                     }
-                    if (lane == s) {
-                        step_of[m] += step;
-                        longest = larger(longest, step_of[m] < real(0) ? -step_of[m] : step_of[m]);
-                    }
+                    if (lane == s) step_of[m] += step;
                     change = larger(change, step < real(0) ? -step : step);
                 }
             }
+        #pragma unroll
+        for (int m = 0; m < MAXT; ++m) longest = larger(longest, step_of[m] < real(0) ? -step_of[m] : step_of[m]);
         longest = warp_max(longest);
         if (change <= real(INNER_SHARE) * longest) break;
     }
@@ -206,18 +258,21 @@ __device__ __forceinline__ void quadratic_step(const Room& room, int n_active, c
     __syncwarp();
 }
 
-// How much of the step is taken, 0 for none; `largest` gets its largest change. `constant` and `bend` come summed over
-// the active positions: the slope of the terms without logarithm along the step, at v, and its growth.
-__device__ __forceinline__ real step_share(
-    const Room& room, const Spot& s, int n_active, real constant, real bend, real least, int lane, real* largest)
+// How much of the step is taken, 0 for none; `largest` gets its largest change. `near`, `constant` and `bend` come summed
+// over the active types: the slope along the step at v, that of its terms without logarithm, and the growth of these. A
+// step that moves no type by `least` is taken whole.
+__device__ __forceinline__ real share_of_step(
+    const Room& room, const Spot& s, int n_active, real near, real constant, real bend, real least, int lane,
+    real* largest)
 {
     real top = 0;
     for (int a = lane; a < n_active; a += WARP) top = larger(top, room.d[a] < real(0) ? -room.d[a] : room.d[a]);
     top = warp_max(top);
     *largest = top;
+    if (top < least) return 1;
     if (top == real(0)) return 0;
-    real share = 1, near = constant;
-    for (int turn = -1; turn < SHORTENINGS; ++turn) {  // the first turn sums the slope at the near end
+    real share = 1;
+    for (int turn = 0; turn < SHORTENINGS; ++turn) {
         real sum = 0;
         int outside = 0;
         for (int t = lane; t < s.filled; t += WARP) {
@@ -228,20 +283,13 @@ __device__ __forceinline__ real step_share(
                 const real d = room.d[a];
                 if (d != real(0)) move += d * row[room.types[a]];
             }
-            const real mean = mean_of(room, s, gene), y = count_of(s, t);
-            if (turn < 0) {
-                sum += y / mean * move;
-            } else {
-                const real reached = mean + share * move;
-                if (!(reached > real(0))) ++outside;
-                sum += y * move / reached;
-            }
+            const real reached = mean_of(room, s, gene) + share * move;
+            if (!(reached > real(0))) ++outside;
+            sum += count_of(s, t) * move / reached;
         }
         sum = warp_sum(sum);
         outside = __ballot_sync(ALL, outside > 0) != 0u;
-        if (turn < 0) {
-            near -= sum;
-        } else if (!outside) {
+        if (!outside) {
             const real far = constant + share * bend - sum;
             if (far <= real(-LEVEL) * near || share * top < least) return share;
             share *= smaller(larger(near / (near - far), real(0.1)), real(0.9));

@@ -85,9 +85,11 @@ solve_spots(
         whole = warp_sum(whole);
         const int n_active = append_types(room, wanted, 0, n_types, lane);
         sum_hessian(room, s, n_active, diagonal, lane);
-        quadratic_step(room, n_active, gradient, n_types, lane);
+        for (int a = lane; a < n_active; a += WARP) room.d[a] = 0;
+        __syncwarp();
+        sweep_types(room, n_active, gradient, n_types, lane);
         // slope of the terms without logarithm along the step: by type, so the steps are laid out by type first
-        real constant = 0, bend = 0, by_type[MAXT];
+        real near = 0, constant = 0, bend = 0, by_type[MAXT];
         #pragma unroll
         for (int m = 0; m < MAXT; ++m)
             if (lane + WARP * m < n_types) room.tile[lane + WARP * m] = 0;
@@ -99,15 +101,17 @@ solve_spots(
             const int k = lane + WARP * m;
             by_type[m] = k < n_types ? room.tile[k] : real(0);
             if (k < n_types) {
+                near += by_type[m] * gradient[m];
                 constant += by_type[m] * (total * sums[m] + diagonal * room.v[k] - pull[m]);
                 bend += diagonal * by_type[m] * by_type[m];
             }
         }
+        near = warp_sum(near);
         constant = warp_sum(constant);
         bend = warp_sum(bend);
         const real least = (real)tolerance * whole;
         real largest;
-        const real share = step_share(room, s, n_active, constant, bend, least, lane, &largest);
+        const real share = share_of_step(room, s, n_active, near, constant, bend, least, lane, &largest);
         if (share == real(0)) break;
         __syncwarp();
         #pragma unroll
@@ -150,15 +154,14 @@ visit_spots(
         const real v = k < n_types ? own[k] : real(0);
         sums[m] = k < n_types ? profile_sums[k] : real(0);
         if (k < n_types) room.v[k] = v;
-        wanted[m] = v > real(0);
         whole += v;
     }
     whole = warp_sum(whole);
-    int n_active = append_types(room, wanted, 0, n_types, lane);
-    if (n_active == 0) {
+    if (!(whole > real(0))) {
         if (lane == 0) moves_out[i] = 0;
         return;
     }
+    __syncwarp();
     pull_of_neighbours(i, graph_indptr, graph_indices, graph_weights, abundances, lam * (real)phi, n_types, lane, pull);
     sum_ratios(room, s, lane, gradient);
     #pragma unroll
@@ -167,13 +170,18 @@ visit_spots(
         wanted[m] = false;
         if (k < n_types) {
             gradient[m] = total * sums[m] + diagonal * room.v[k] - pull[m] - gradient[m];
-            wanted[m] = room.v[k] <= real(0) && gradient[m] < real(0);
+            wanted[m] = room.v[k] > real(0) || gradient[m] < real(0);
         }
     }
-    n_active = append_types(room, wanted, n_active, n_types, lane);
+    const int n_active = append_types(room, wanted, 0, n_types, lane);
     sum_hessian(room, s, n_active, diagonal, lane);
-    quadratic_step(room, n_active, gradient, n_types, lane);
-    real constant = 0, bend = 0;
+    if (!solve_directly(room, n_active, gradient, n_types, lane)) {
+        sum_hessian(room, s, n_active, diagonal, lane);  // its factors have taken its place
+        for (int a = lane; a < n_active; a += WARP) room.d[a] = larger(room.d[a], -room.v[room.types[a]]);
+        __syncwarp();
+        sweep_types(room, n_active, gradient, n_types, lane);
+    }
+    real near = 0, constant = 0, bend = 0;
     #pragma unroll
     for (int m = 0; m < MAXT; ++m)
         if (lane + WARP * m < n_types) room.tile[lane + WARP * m] = 0;
@@ -185,14 +193,16 @@ visit_spots(
         const int k = lane + WARP * m;
         by_type[m] = k < n_types ? room.tile[k] : real(0);
         if (k < n_types) {
+            near += by_type[m] * gradient[m];
             constant += by_type[m] * (total * sums[m] + diagonal * room.v[k] - pull[m]);
             bend += diagonal * by_type[m] * by_type[m];
         }
     }
+    near = warp_sum(near);
     constant = warp_sum(constant);
     bend = warp_sum(bend);
     real largest;
-    const real share = step_share(room, s, n_active, constant, bend, (real)tolerance * whole, lane, &largest);
+    const real share = share_of_step(room, s, n_active, near, constant, bend, (real)tolerance * whole, lane, &largest);
     real step = share * (real)relax, left = 0, moved = 0;
     #pragma unroll
     for (int m = 0; m < MAXT; ++m)

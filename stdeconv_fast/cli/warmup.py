@@ -66,14 +66,15 @@ def warmup(everything: bool, as_json: bool) -> None:
 
 
 def list_kernels() -> list[Any]:
-    """Every compiled function of `stdeconv_fast.kernels`; none where numba is told not to compile."""
+    """Every compiled function of `stdeconv_fast.kernels.cpu`; none where numba is told not to compile."""
     from importlib import import_module
     from pkgutil import iter_modules
 
     from ..kernels import cpu
 
     modules = [import_module(f"{cpu.__name__}.{module.name}") for module in iter_modules(cpu.__path__)]
-    return [value for module in modules for value in vars(module).values() if hasattr(value, "signatures")]
+    made = [(module.__name__, value) for module in modules for value in vars(module).values()]
+    return [value for name, value in made if hasattr(value, "signatures") and value.__module__ == name]
 
 
 class Job(NamedTuple):

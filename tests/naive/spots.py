@@ -92,22 +92,28 @@ def newton_step(tissue, abundances, i, attention, lambda_spatial, phi, lambda_ri
 
 
 def visit_spots(tissue, abundances, i, attention, lambda_spatial, phi, lambda_ridge, relax, tolerance):
-    """Abundances of spot i after one visit, (n_types,): Gauss-Seidel on the quadratic model, judged, relaxed.
+    """Abundances of spot i after one visit, (n_types,): least of the quadratic model, judged, relaxed.
 
-    The types above 0 come first in the sweeps; these end when no type moves by more than 1 % of the longest move.
+    Where the least without bounds falls below 0, Gauss-Seidel from there, within the bounds, type by type; it ends when
+    no type moves by more than 1 % of the longest move.
     """
     v = abundances[i]
     strengths = (lambda_spatial, phi, lambda_ridge)
     gradient, hessian = curves_of(tissue, abundances, i, attention, *strengths)
-    d, longest = np.zeros(len(v)), 0.0
-    for _ in range(60 if v.any() else 0):
-        change = 0.0
-        for k in [*np.flatnonzero(v > 0), *np.flatnonzero((v == 0) & (gradient < 0))]:
-            step = max(d[k] - (gradient[k] + hessian[k] @ d) / hessian[k, k], -v[k]) - d[k]
-            d[k] += step
-            change, longest = max(change, abs(step)), max(longest, abs(d[k]))
-        if change <= 0.01 * longest:
-            break
+    d = np.zeros(len(v))
+    active = np.flatnonzero((v > 0) | (gradient < 0)) if v.any() else []
+    if len(active):
+        d[active] = np.linalg.solve(hessian[np.ix_(active, active)], -gradient[active])
+    if (v + d < 0).any():
+        d = np.maximum(d, -v)
+        for _ in range(60):
+            change = longest = 0.0
+            for k in active:
+                step = max(d[k] - (gradient[k] + hessian[k] @ d) / hessian[k, k], -v[k]) - d[k]
+                d[k] += step
+                change, longest = max(change, abs(step)), max(longest, abs(d[k]))
+            if change <= 0.01 * longest:
+                break
     share = judge(tissue, abundances, i, d, attention, strengths, tolerance * v.sum())
     relaxed = np.maximum(v + relax * share * d, 0)
     return relaxed if relaxed.sum() >= 0.1 * v.sum() else np.maximum(v + share * d, 0)
@@ -125,6 +131,8 @@ def judge(tissue, abundances, i, d, attention, strengths, least):
         return poisson_objective(tissue, there, attention, *strengths)[1][i] @ d
 
     share, near = 1.0, slope(0)
+    if np.abs(d).max() < least:
+        return share
     for _ in range(12):
         far = slope(share)
         if np.isfinite(far) and (far <= -0.1 * near or share * np.abs(d).max() < least):

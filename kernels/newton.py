@@ -1,0 +1,268 @@
+"""One Newton step of one spot over its non-zeros: the parts that `cpu.spots` is put together from.
+
+A block holds the profile of type k over the genes of a spot in row k. Its rows are `length` long, a multiple of
+`LANES`; what is beyond the non-zeros repeats the first gene, without counts.
+"""
+
+import numpy as np
+
+from .compile import kernel
+from .lanes import transpose_4, transpose_8
+
+FAST = {"reassoc", "contract", "nsz"}
+INNER_SWEEPS = 60  # Gauss-Seidel sweeps over types for one Newton step, at most
+INNER_SHARE = 0.01  # the inner sweeps end when no type moves by more than this part of the longest move
+LEAST_PIVOT = 1e-5  # of its diagonal: below, a Hessian counts as singular
+SHORTENINGS = 12
+LEVEL = 0.1
+LANES = 32  # so that no vector loop over the genes of a spot ends in single steps
+
+
+@kernel(fastmath=FAST, inline="always")
+def gather_counts(indices, data, gene_weights, first, filled, length, genes, y):
+    """Overwrite `genes` and `y` by the genes of a spot and their weighted counts."""
+    for t in range(filled):
+        gene = np.uint32(indices[first + t])  # unsigned: no check for a place counted from the end
+        genes[t] = gene
+        y[t] = y.dtype.type(data[first + t]) * gene_weights[gene]
+    for t in range(filled, length):
+        genes[t] = genes[0]
+        y[t] = y.dtype.type(0)
+
+
+@kernel(fastmath=FAST, inline="always")
+def gather_profiles(profiles_t, genes, length, block):
+    """Overwrite the rows of a block by the profiles of all types over the genes of a spot."""
+    n_types = profiles_t.shape[1]
+    by_8, by_4 = n_types // 8 * 8, n_types // 4 * 4
+    for t in range(0, length, 8):
+        for k in range(0, by_8, 8):
+            transpose_8(profiles_t, genes, t, k, block)
+        for k in range(by_8, by_4, 4):
+            transpose_4(profiles_t, genes, t, k, block)
+            transpose_4(profiles_t, genes, t + 4, k, block)
+    for k in range(by_4, n_types):
+        for t in range(length):
+            block[k, t] = profiles_t[genes[t], k]
+
+
+@kernel(fastmath=FAST, inline="always")
+def dot_rows(block, length, x, out):
+    """Overwrite `out` by the products of the rows of a block with a vector, four at a time."""
+    zero = x.dtype.type(0)
+    last = block.shape[0] - 1
+    for a in range(0, block.shape[0], 4):
+        b, c, d = min(a + 1, last), min(a + 2, last), min(a + 3, last)
+        dot_a, dot_b, dot_c, dot_d = zero, zero, zero, zero
+        for t in range(length):
+            dot_a += block[a, t] * x[t]
+            dot_b += block[b, t] * x[t]
+            dot_c += block[c, t] * x[t]
+            dot_d += block[d, t] * x[t]
+        out[a], out[b], out[c], out[d] = dot_a, dot_b, dot_c, dot_d
+
+
+@kernel(fastmath=FAST, inline="always")
+def mix_rows(block, weights, length, out):
+    """Overwrite `out` by the sum of the rows of a block times their weights, four at a time."""
+    zero = out.dtype.type(0)
+    last = block.shape[0] - 1
+    out[:length] = zero
+    for a in range(0, block.shape[0], 4):
+        b, c, d = min(a + 1, last), min(a + 2, last), min(a + 3, last)
+        of_a, of_b = weights[a], weights[b] if b > a else zero
+        of_c, of_d = weights[c] if c > b else zero, weights[d] if d > c else zero
+        for t in range(length):
+            out[t] += of_a * block[a, t] + of_b * block[b, t] + of_c * block[c, t] + of_d * block[d, t]
+
+
+@kernel(fastmath=FAST, inline="always")
+def pull_of_neighbours(i, graph_indptr, graph_indices, graph_weights, abundances, strength, pull):
+    """Overwrite `pull` by strength * sum_j a_ij v_j."""
+    n_types = pull.shape[0]
+    pull[:] = 0
+    for e in range(graph_indptr[i], graph_indptr[i + 1]):
+        j = graph_indices[e]
+        weight = strength * graph_weights[e]
+        for k in range(n_types):
+            pull[k] += weight * abundances[j, k]
+
+
+@kernel(fastmath=FAST, inline="always")
+def sum_curvature(block, types, n_active, length, curve, diagonal, pair, hessian):
+    """Overwrite `hessian`, over the active types, by sum_t curve_t b_at b_bt + diagonal; two rows by four at a time.
+
+    `pair`, (2, length or more), is overwritten.
+    """
+    zero = curve.dtype.type(0)
+    last = n_active - 1
+    one, two = pair[0], pair[1]
+    for a in range(0, n_active, 2):
+        c = min(a + 1, last)
+        first, second = block[types[a]], block[types[c]]
+        for t in range(length):
+            one[t] = curve[t] * first[t]
+            two[t] = curve[t] * second[t]
+        for b in range(0, c + 1, 4):
+            d, e, f = min(b + 1, last), min(b + 2, last), min(b + 3, last)
+            row_b, row_d, row_e, row_f = block[types[b]], block[types[d]], block[types[e]], block[types[f]]
+            ab, ad, ae, af, cb, cd, ce, cf = zero, zero, zero, zero, zero, zero, zero, zero
+            for t in range(length):
+                ab += one[t] * row_b[t]
+                ad += one[t] * row_d[t]
+                ae += one[t] * row_e[t]
+                af += one[t] * row_f[t]
+                cb += two[t] * row_b[t]
+                cd += two[t] * row_d[t]
+                ce += two[t] * row_e[t]
+                cf += two[t] * row_f[t]
+            hessian[a, b], hessian[a, d], hessian[a, e], hessian[a, f] = ab, ad, ae, af
+            hessian[c, b], hessian[c, d], hessian[c, e], hessian[c, f] = cb, cd, ce, cf
+    for a in range(n_active):
+        hessian[a, a] += diagonal
+        for b in range(a):
+            hessian[b, a] = hessian[a, b]
+
+
+@kernel(fastmath=FAST, inline="always")
+def solve_directly(hessian, gradient, types, n_active, v, direction, was, inverse):
+    """Overwrite `direction` by -H^-1 g, by the factors L D L' of H; whether H has them and v + d is not negative.
+
+    The diagonal and the upper triangle of `hessian` become D L', `inverse` 1 / D, `was` the diagonal as it was.
+    """
+    zero, one = gradient.dtype.type(0), gradient.dtype.type(1)
+    sound = True
+    for a in range(n_active):
+        direction[a] = -gradient[types[a]]
+        was[a] = hessian[a, a]
+    for c in range(n_active):
+        pivot = hessian[c, c]
+        if not pivot > gradient.dtype.type(LEAST_PIVOT) * was[c]:
+            sound, pivot = False, one
+        inverse[c] = one / pivot
+        for a in range(c + 1, n_active):
+            part = hessian[c, a] * inverse[c]
+            for b in range(a, n_active):
+                hessian[a, b] -= part * hessian[c, b]
+            direction[a] -= part * direction[c]
+    for a in range(n_active - 1, -1, -1):
+        left = direction[a]
+        for b in range(a + 1, n_active):
+            left -= hessian[a, b] * direction[b]
+        direction[a] = left * inverse[a]
+        sound = sound and v[types[a]] + direction[a] >= zero
+    return sound
+
+
+@kernel(fastmath=FAST, inline="always")
+def sweep_types(hessian, gradient, types, n_active, v, direction, slope, inverse):
+    """Bring `direction` to the least of g'd + d'Hd/2 under v + d >= 0: Gauss-Seidel over the active types.
+
+    `slope`, the maintained gradient g + Hd, and `inverse`, the inverse diagonal, are overwritten; `hessian` is over
+    the active types alone.
+    """
+    zero = gradient.dtype.type(0)
+    for a in range(n_active):
+        slope[a] = gradient[types[a]]
+        inverse[a] = gradient.dtype.type(1) / hessian[a, a] if hessian[a, a] > zero else zero
+    for a in range(n_active):
+        if direction[a] != zero:
+            for b in range(n_active):
+                slope[b] += hessian[a, b] * direction[a]
+    for _ in range(INNER_SWEEPS):
+        change, longest = zero, zero
+        for a in range(n_active):
+            step = max(direction[a] - slope[a] * inverse[a], -v[types[a]]) - direction[a]
+            if step != zero:
+                direction[a] += step
+                for b in range(n_active):
+                    slope[b] += hessian[a, b] * step
+                change = max(change, abs(step))
+            longest = max(longest, abs(direction[a]))
+        if change <= gradient.dtype.type(INNER_SHARE) * longest:
+            break
+
+
+@kernel(fastmath=FAST, inline="always")
+def find_step(
+    block, length, y, mean, total, profile_sums, diagonal, pull, v, near,
+    ratio, curve, pair, gradient, hessian, types, direction, slope, inverse,
+):  # fmt: skip
+    """Overwrite `types` by the active types and `direction` by their step; the number of active types.
+
+    The types above 0 and those that the slope draws up from 0 take part. `near` tells that the answer is near: then
+    the least of the quadratic model without bounds is tried first, since it mostly keeps them, and the sweeps over
+    the types begin there. All further arguments are room, and are overwritten: `gradient` by that at v.
+    """
+    zero = v.dtype.type(0)
+    for t in range(length):
+        ratio[t] = y[t] / mean[t]
+        curve[t] = ratio[t] / mean[t]
+    dot_rows(block, length, ratio, gradient)
+    n_active = 0
+    for k in range(v.shape[0]):
+        gradient[k] = total * profile_sums[k] - gradient[k] + diagonal * v[k] - pull[k]
+        if v[k] > zero or gradient[k] < zero:
+            types[n_active] = k
+            n_active += 1
+    sum_curvature(block, types, n_active, length, curve, diagonal, pair, hessian)
+    if near:
+        if solve_directly(hessian, gradient, types, n_active, v, direction, slope, inverse):
+            return n_active
+        for a in range(n_active):
+            direction[a] = max(direction[a], -v[types[a]])
+            hessian[a, a] = slope[a]
+            for b in range(a):
+                hessian[b, a] = hessian[a, b]
+    else:
+        direction[:n_active] = zero
+    sweep_types(hessian, gradient, types, n_active, v, direction, slope, inverse)
+    return n_active
+
+
+@kernel(fastmath=FAST, inline="always")
+def share_of_step(
+    block, length, types, n_active, direction, v, y, mean, gradient, total, profile_sums, diagonal, pull, least, move
+):  # fmt: skip
+    """How much of a step is taken, 0 for none, and its largest change; overwrites `move`, the change of the mean.
+
+    Slope of the convex objective along the step: where it still falls at the far end, or rises there by a small part
+    of the fall at the near end, the objective has fallen; else back to where it levels out. A step that moves no type
+    by `least` is taken whole, and `move` left as it is.
+    """
+    kind = v.dtype
+    zero = kind.type(0)
+    largest = zero
+    for a in range(n_active):
+        largest = max(largest, abs(direction[a]))
+    if largest < least:
+        return kind.type(1), largest
+    if largest == zero:
+        return zero, zero
+    move[:length] = zero
+    near, constant = zero, zero  # slope along the direction at v, and that of the terms without logarithm
+    bend = zero
+    for a in range(n_active):
+        k = types[a]
+        d = direction[a]
+        if d != zero:
+            for t in range(length):
+                move[t] += d * block[k, t]
+            near += d * gradient[k]
+            constant += d * (total * profile_sums[k] + diagonal * v[k] - pull[k])
+            bend += diagonal * d * d
+    share = kind.type(1)
+    for _ in range(SHORTENINGS):
+        outside = zero  # a count, as a float: so the loop stays a vector loop
+        far = constant + share * bend
+        for t in range(length):
+            reached = mean[t] + share * move[t]
+            outside += kind.type(0) if reached > zero else kind.type(1)
+            far -= y[t] * move[t] / reached
+        if outside == zero:
+            if far <= kind.type(-LEVEL) * near or share * largest < least:
+                return share, largest
+            share *= min(max(near / (near - far), kind.type(0.1)), kind.type(0.9))
+        else:
+            share *= kind.type(0.5)
+    return zero, largest
