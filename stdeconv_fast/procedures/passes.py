@@ -103,6 +103,7 @@ def settle(
     limit: float = SETTLED,
     most: int = MOST_SWEEPS,
     few: float = 0.0,
+    early: float = 1.0,
 ) -> float:
     """Sweep over the spots until none is far from its answer; updates `abundances` and `owed` in place.
 
@@ -121,6 +122,9 @@ def settle(
         Sweeps.
     few : float
         Part of the spots that may be left above the limit.
+    early : float
+        The limit is so many times as wide while the sweeps are not over-relaxed. Where they are, they gain slowly, and
+        what is left adds up.
 
     Returns
     -------
@@ -129,7 +133,8 @@ def settle(
     """
     strengths = (lambda_spatial, phi, lambda_ridge)
     limit *= 1.0 if problem.gram is None else GAUSSIAN_SHARE
-    rest = limit * (2 - relax) ** 2  # what is left adds up over the sweeps not made: the more, the slower they gain
+    wide = limit * early if relax == 1.0 else limit
+    rest = wide * (2 - relax) ** 2  # what is left adds up over the sweeps not made: the more, the slower they gain
     last, due, changed = 0.0, owed > rest, 0
     for turn in range(most):
         n_due = int(np.count_nonzero(due))
@@ -142,8 +147,9 @@ def settle(
             gain = moved / last
             if turn > changed + 1:  # right after a change the moves tell of the change
                 was, relax = relax, _relax_more(relax, gain)
-                changed = turn if relax > was else changed
-            rest = min(rest, limit * (2 - relax) ** 2, limit * (1 - min(gain, MOST_GAIN)))
+                if relax > was:
+                    changed, wide = turn, limit
+            rest = min(rest, wide * (2 - relax) ** 2, wide * (1 - min(gain, MOST_GAIN)))
         last, due = moved, owed > rest
     return relax
 
@@ -177,7 +183,7 @@ def alternate(
 
     The first pass has place alone; each further one has attention from the abundances so far, and visits the spots
     that the fresh weights may move by more than `limit`. The passes end early when there is none. A pass that another
-    one follows may leave more: `EARLY` times `limit`.
+    one follows may leave more, `EARLY` times `limit`, unless it is over-relaxed (`settle`).
     """
     links = attention.attend_by_place(places, abundances.dtype, workers)
     strengths = (lambda_spatial, phi, lambda_ridge)
@@ -192,7 +198,7 @@ def alternate(
             if not (owed > limit).any():
                 break
         last = turn == passes - 1
-        factor = 1.0 if last else EARLY[min(turn, len(EARLY) - 1)]
-        relax = pieces.settle(abundances, links, *strengths, owed, relax, limit * factor, 0.0 if last else FEW)
+        few, early = (0.0, 1.0) if last else (FEW, EARLY[min(turn, len(EARLY) - 1)])
+        relax = pieces.settle(abundances, links, *strengths, owed, relax, limit, few, early)
         tick()
     return links

@@ -75,12 +75,13 @@ class Whole:
 
     def settle(
         self, abundances: np.ndarray, links: Graph, lambda_spatial: float, phi: float, lambda_ridge: float,
-        owed: np.ndarray, relax: float, limit: float, few: float = 0.0, most: int = passes.MOST_SWEEPS,
+        owed: np.ndarray, relax: float, limit: float, few: float = 0.0, early: float = 1.0,
+        most: int = passes.MOST_SWEEPS,
     ) -> float:  # fmt: skip
         """Sweep over the spots until none is far from its answer; see `passes.settle`."""
         return passes.settle(
             self.problem, abundances, links, lambda_spatial, phi, lambda_ridge, owed, self._workers, relax, limit, most,
-            few,
+            few, early,
         )
 
     def measure_fit(

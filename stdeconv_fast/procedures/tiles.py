@@ -282,7 +282,7 @@ class Tiled:
 
     def settle(
         self, abundances: np.ndarray, links: Graph, lambda_spatial: float, phi: float, lambda_ridge: float,
-        owed: np.ndarray, relax: float, limit: float, few: float = 0.0, most: int = MOST_ROUNDS,
+        owed: np.ndarray, relax: float, limit: float, few: float = 0.0, early: float = 1.0, most: int = MOST_ROUNDS,
     ) -> float:  # fmt: skip
         """Settle the tiles, round by round, until no spot is far from its answer; see `passes.settle`.
 
@@ -298,8 +298,8 @@ class Tiled:
             Rounds.
         """
         strengths = (float(lambda_spatial), float(phi), float(lambda_ridge))
-        limit = TIGHT * float(limit)
-        numbers = (*strengths, float(relax), limit, float(few), most)
+        tight, early = TIGHT * float(limit), float(early)
+        numbers = (*strengths, float(relax), tight, float(few), early, most)
         room = f"settle-{self._name(abundances, links.weights, owed, *numbers)}"
         relaxed, turn, done, visited = np.full(self.n_tiles, float(relax)), 0, False, 0
         saved = self.folder.read(f"{room}/state")
@@ -315,6 +315,7 @@ class Tiled:
             return self._posed, tile, around, weights, degrees, owed[rows], start, strengths, enough
 
         while not done:
+            limit = tight * early if relaxed.max() == 1.0 else tight
             due = self._tiles[owed > limit]
             done = len(due) <= few * self.n_spots or turn == most
             due = np.unique(due)
