@@ -7,7 +7,7 @@ A block holds the profile of type k over the genes of a spot in row k. Its rows 
 import numpy as np
 
 from .compile import kernel
-from .lanes import transpose_4, transpose_8
+from .lanes import prefetch, transpose_4, transpose_8
 
 FAST = {"reassoc", "contract", "nsz"}
 INNER_SWEEPS = 60  # Gauss-Seidel sweeps over types for one Newton step, at most
@@ -16,6 +16,19 @@ LEAST_PIVOT = 1e-5  # of its diagonal: below, a Hessian counts as singular
 SHORTENINGS = 12
 LEVEL = 0.1
 LANES = 32  # so that no vector loop over the genes of a spot ends in single steps
+LINE = 64  # bytes of a line of the cache
+
+
+@kernel(inline="always")
+def look_ahead(i, indptr, indices, data, graph_indptr, graph_indices, abundances):
+    """Have the counts of a spot and the abundances of its neighbours fetched: it is the next one."""
+    for t in range(indptr[i], indptr[i + 1], LINE // indices.itemsize):
+        prefetch(indices, t, 0)
+    for t in range(indptr[i], indptr[i + 1], LINE // data.itemsize):
+        prefetch(data, t, 0)
+    for e in range(graph_indptr[i], graph_indptr[i + 1]):
+        for places in range(0, abundances.shape[1] * abundances.itemsize, LINE):
+            prefetch(abundances, graph_indices[e], places)
 
 
 @kernel(fastmath=FAST, inline="always")

@@ -3,6 +3,7 @@
 import numpy as np
 
 from ..compile import kernel
+from ..lanes import prefetch
 from ..newton import (
     FAST,
     LANES,
@@ -10,10 +11,11 @@ from ..newton import (
     find_step,
     gather_counts,
     gather_profiles,
+    look_ahead,
     mix_rows,
     pull_of_neighbours,
     share_of_step,
-)  # fmt: skip
+)
 
 FAINT = 0.02  # types below this part of the largest leave the active set after the warm steps
 LEAST_LEFT = 0.1  # of the abundances of a spot, after an over-relaxed step
@@ -181,6 +183,9 @@ def visit_spots(
         filled = indptr[i + 1] - indptr[i]
         length = (filled + LANES - 1) // LANES * LANES
         v, block = abundances[i], room[: n_types * length].reshape(n_types, length)
+        prefetch(graph_indices, graph_indptr[spots[min(s + 3, stop - 1)]], 0)
+        if s + 1 < stop:
+            look_ahead(spots[s + 1], indptr, indices, data, graph_indptr, graph_indices, abundances)
         whole = v.sum()
         moves_out[i] = zero
         if whole <= zero:
