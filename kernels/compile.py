@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -85,7 +85,7 @@ def guard(dispatcher: Any) -> Any:
     if not hasattr(dispatcher, "_cache"):  # NUMBA_DISABLE_JIT: a plain function
         return dispatcher
     cache = dispatcher._cache
-    stamps = {path.name: sha256(path.read_bytes()).hexdigest() for path in set(helper_files(dispatcher.py_func))}
+    stamps = {path.name: sha256(path.read_bytes()).hexdigest() for path in helper_files(dispatcher.py_func)}
     if stamps:
         cache._cache_file._source_stamp = (cache._cache_file._source_stamp, *sorted(stamps.items()))
     load, save = cache.load_overload, cache.save_overload
@@ -114,19 +114,17 @@ def guard(dispatcher: Any) -> Any:
     return dispatcher
 
 
-def helper_files(function: Callable) -> Iterator[Path]:
+def helper_files(function: Callable) -> set[Path]:
     """Other files than its own that the compiled functions and intrinsics called by a function come from.
 
     Parameters
     ----------
     function : callable
-        In Python; it finds its helpers by their names in its module.
+        In Python; it finds its helpers by their names in its module, and they find theirs.
     """
-    for name in function.__code__.co_names:
-        value = function.__globals__.get(name)
-        helper = getattr(value, "py_func", None) or getattr(value, "_defn", None)
-        if helper is None:
-            continue
-        for path in (Path(helper.__code__.co_filename), *helper_files(helper)):
-            if path != Path(function.__code__.co_filename):
-                yield path
+    met = [function]
+    for caller in met:  # which grows
+        named = map(caller.__globals__.get, caller.__code__.co_names)
+        helpers = (getattr(value, "py_func", None) or getattr(value, "_defn", None) for value in named)
+        met += [helper for helper in dict.fromkeys(helpers) if helper is not None and helper not in met]
+    return {Path(caller.__code__.co_filename) for caller in met} - {Path(function.__code__.co_filename)}

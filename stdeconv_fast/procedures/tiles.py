@@ -292,8 +292,8 @@ class Tiled:
 
         Parameters
         ----------
-        few : float
-            Part of the spots that may be left above the limit.
+        few, early : float
+            As in `passes.settle`.
         most : int
             Rounds.
         """
