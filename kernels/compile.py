@@ -85,9 +85,9 @@ def guard(dispatcher: Any) -> Any:
     if not hasattr(dispatcher, "_cache"):  # NUMBA_DISABLE_JIT: a plain function
         return dispatcher
     cache = dispatcher._cache
-    stamps = {path.name: sha256(path.read_bytes()).hexdigest() for path in helper_files(dispatcher.py_func)}
+    stamps = sorted((path.name, sha256(path.read_bytes()).hexdigest()) for path in helper_files(dispatcher.py_func))
     if stamps:
-        cache._cache_file._source_stamp = (cache._cache_file._source_stamp, *sorted(stamps.items()))
+        cache._cache_file._source_stamp = (cache._cache_file._source_stamp, *stamps)
     load, save = cache.load_overload, cache.save_overload
 
     def load_overload(types: Any, context: Any) -> Any:
@@ -120,11 +120,13 @@ def helper_files(function: Callable) -> set[Path]:
     Parameters
     ----------
     function : callable
-        In Python; it finds its helpers by their names in its module, and they find theirs.
+        In Python. Its helpers are those that it calls by their names in its module, and theirs in turn; a file that
+        is not there (in a program that was frozen) cannot be edited, and is left out.
     """
     met = [function]
     for caller in met:  # which grows
         named = map(caller.__globals__.get, caller.__code__.co_names)
         helpers = (getattr(value, "py_func", None) or getattr(value, "_defn", None) for value in named)
         met += [helper for helper in dict.fromkeys(helpers) if helper is not None and helper not in met]
-    return {Path(caller.__code__.co_filename) for caller in met} - {Path(function.__code__.co_filename)}
+    files = {Path(caller.__code__.co_filename) for caller in met} - {Path(function.__code__.co_filename)}
+    return {path for path in files if path.is_file()}

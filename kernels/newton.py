@@ -141,7 +141,8 @@ def sum_curvature(block, types, n_active, length, curve, diagonal, pair, hessian
 def solve_directly(hessian, gradient, types, n_active, v, direction, was, inverse):
     """Overwrite `direction` by -H^-1 g, by the factors L D L' of H; whether H has them and v + d is not negative.
 
-    The diagonal and the upper triangle of `hessian` become D L', `inverse` 1 / D, `was` the diagonal as it was.
+    The diagonal and the upper triangle of `hessian` become D L', `inverse` 1 / D, `was` the diagonal as it was. A type
+    that those before it leave no curvature takes no part, and its step is 0.
     """
     zero, one = gradient.dtype.type(0), gradient.dtype.type(1)
     sound = True
@@ -149,10 +150,9 @@ def solve_directly(hessian, gradient, types, n_active, v, direction, was, invers
         direction[a] = -gradient[types[a]]
         was[a] = hessian[a, a]
     for c in range(n_active):
-        pivot = hessian[c, c]
-        if not pivot > gradient.dtype.type(LEAST_PIVOT) * was[c]:
-            sound, pivot = False, one
-        inverse[c] = one / pivot
+        own = hessian[c, c] > gradient.dtype.type(LEAST_PIVOT) * was[c]
+        sound = sound and own
+        inverse[c] = one / hessian[c, c] if own else zero
         for a in range(c + 1, n_active):
             part = hessian[c, a] * inverse[c]
             for b in range(a, n_active):
@@ -219,6 +219,7 @@ def find_step(
             types[n_active] = k
             n_active += 1
     sum_curvature(block, types, n_active, length, curve, diagonal, pair, hessian)
+    falls = zero  # slope along the step
     if near:
         if solve_directly(hessian, gradient, types, n_active, v, direction, slope, inverse):
             return n_active
@@ -227,9 +228,12 @@ def find_step(
             hessian[a, a] = slope[a]
             for b in range(a):
                 hessian[b, a] = hessian[a, b]
-    else:
+        sweep_types(hessian, gradient, types, n_active, v, direction, slope, inverse)
+        for a in range(n_active):
+            falls += gradient[types[a]] * direction[a]
+    if not falls < zero:  # as it does for sweeps from 0
         direction[:n_active] = zero
-    sweep_types(hessian, gradient, types, n_active, v, direction, slope, inverse)
+        sweep_types(hessian, gradient, types, n_active, v, direction, slope, inverse)
     return n_active
 
 
@@ -241,13 +245,16 @@ def share_of_step(
 
     Slope of the convex objective along the step: where it still falls at the far end, or rises there by a small part
     of the fall at the near end, the objective has fallen; else back to where it levels out. A step that moves no type
-    by `least` is taken whole, and `move` left as it is.
+    by `least` is taken whole, and `move` left as it is. A step that is no number is not taken.
     """
     kind = v.dtype
     zero = kind.type(0)
-    largest = zero
+    largest, whole = zero, zero
     for a in range(n_active):
         largest = max(largest, abs(direction[a]))
+        whole += direction[a]
+    if whole != whole:
+        return zero, zero
     if largest < least:
         return kind.type(1), largest
     if largest == zero:

@@ -128,10 +128,10 @@ def solve_spots(
             for a in range(n_active):
                 k = types[a]
                 v[k] = max(v[k] + share * direction[a], zero)
-            for t in range(length):
-                mean[t] += share * move[t]
             if share * largest < least:
                 break
+            for t in range(length):
+                mean[t] += share * move[t]
         steps_out[i] = steps
 
 
@@ -188,7 +188,7 @@ def visit_spots(
             look_ahead(spots[s + 1], indptr, indices, data, graph_indptr, graph_indices, abundances)
         whole = v.sum()
         moves_out[i] = zero
-        if whole <= zero:
+        if not whole > zero:
             continue
         gather_counts(indices, data, gene_weights, indptr[i], filled, length, genes, y)
         gather_profiles(profiles_t, genes, length, block)
@@ -203,6 +203,8 @@ def visit_spots(
             block, length, types, n_active, direction, v, y, mean, gradient, totals[i], profile_sums, diagonal, pull,
             kind.type(tolerance) * whole, move,
         )  # fmt: skip
+        if share == zero:
+            continue
         step = share * kind.type(relax)
         left = zero
         for a in range(n_active):

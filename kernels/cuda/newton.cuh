@@ -170,17 +170,15 @@ __device__ __forceinline__ bool solve_directly(const Room& room, int n_active, c
     __syncwarp();
     bool sound = true;
     for (int c = 0; c < n_active; ++c) {
-        real pivot = room.hessian[c * (c + 1) / 2 + c];
-        if (!(pivot > real(LEAST_PIVOT) * was[c])) {
-            sound = false;
-            pivot = 1;
-        }
-        const real inverse = real(1) / pivot, own = room.d[c];
+        const real pivot = room.hessian[c * (c + 1) / 2 + c], step = room.d[c];
+        const bool own = pivot > real(LEAST_PIVOT) * was[c];  // else it takes no part, and its step is 0
+        const real inverse = own ? real(1) / pivot : real(0);
+        sound = sound && own;
         for (int b = c + 1 + lane; b < n_active; b += WARP) {  // the lane's columns of the rows below
             const real here = room.hessian[b * (b + 1) / 2 + c];
             for (int a = c + 1; a <= b; ++a)
                 room.hessian[b * (b + 1) / 2 + a] -= room.hessian[a * (a + 1) / 2 + c] * inverse * here;
-            room.d[b] -= here * inverse * own;
+            room.d[b] -= here * inverse * step;
         }
         __syncwarp();
         if (lane == 0) was[c] = inverse;
@@ -260,15 +258,20 @@ __device__ __forceinline__ void sweep_types(const Room& room, int n_active, cons
 
 // How much of the step is taken, 0 for none; `largest` gets its largest change. `near`, `constant` and `bend` come summed
 // over the active types: the slope along the step at v, that of its terms without logarithm, and the growth of these. A
-// step that moves no type by `least` is taken whole.
+// step that moves no type by `least` is taken whole, one that is no number not at all.
 __device__ __forceinline__ real share_of_step(
     const Room& room, const Spot& s, int n_active, real near, real constant, real bend, real least, int lane,
     real* largest)
 {
-    real top = 0;
-    for (int a = lane; a < n_active; a += WARP) top = larger(top, room.d[a] < real(0) ? -room.d[a] : room.d[a]);
+    real top = 0, whole = 0;
+    for (int a = lane; a < n_active; a += WARP) {
+        top = larger(top, room.d[a] < real(0) ? -room.d[a] : room.d[a]);
+        whole += room.d[a];
+    }
     top = warp_max(top);
+    whole = warp_sum(whole);
     *largest = top;
+    if (!(whole == whole)) return 0;
     if (top < least) return 1;
     if (top == real(0)) return 0;
     real share = 1;

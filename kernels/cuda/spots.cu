@@ -180,6 +180,15 @@ visit_spots(
         for (int a = lane; a < n_active; a += WARP) room.d[a] = larger(room.d[a], -room.v[room.types[a]]);
         __syncwarp();
         sweep_types(room, n_active, gradient, n_types, lane);
+        for (int k = lane; k < n_types; k += WARP) room.tile[k] = gradient[k / WARP];
+        __syncwarp();
+        real falls = 0;  // slope along the step
+        for (int a = lane; a < n_active; a += WARP) falls += room.tile[room.types[a]] * room.d[a];
+        if (!(warp_sum(falls) < real(0))) {  // as it does for sweeps from 0
+            for (int a = lane; a < n_active; a += WARP) room.d[a] = 0;
+            __syncwarp();
+            sweep_types(room, n_active, gradient, n_types, lane);
+        }
     }
     real near = 0, constant = 0, bend = 0;
     #pragma unroll
@@ -203,6 +212,10 @@ visit_spots(
     bend = warp_sum(bend);
     real largest;
     const real share = share_of_step(room, s, n_active, near, constant, bend, (real)tolerance * whole, lane, &largest);
+    if (share == real(0)) {
+        if (lane == 0) moves_out[i] = 0;
+        return;
+    }
     real step = share * (real)relax, left = 0, moved = 0;
     #pragma unroll
     for (int m = 0; m < MAXT; ++m)

@@ -95,7 +95,7 @@ def visit_spots(tissue, abundances, i, attention, lambda_spatial, phi, lambda_ri
     """Abundances of spot i after one visit, (n_types,): least of the quadratic model, judged, relaxed.
 
     Where the least without bounds falls below 0, Gauss-Seidel from there, within the bounds, type by type; it ends when
-    no type moves by more than 1 % of the longest move.
+    no type moves by more than 1 % of the longest move. It begins at 0 where the objective would rise that way.
     """
     v = abundances[i]
     strengths = (lambda_spatial, phi, lambda_ridge)
@@ -104,8 +104,8 @@ def visit_spots(tissue, abundances, i, attention, lambda_spatial, phi, lambda_ri
     active = np.flatnonzero((v > 0) | (gradient < 0)) if v.any() else []
     if len(active):
         d[active] = np.linalg.solve(hessian[np.ix_(active, active)], -gradient[active])
-    if (v + d < 0).any():
-        d = np.maximum(d, -v)
+    for start in (np.maximum(d, -v), np.zeros(len(v))) if (v + d < 0).any() else ():
+        d = start
         for _ in range(60):
             change = longest = 0.0
             for k in active:
@@ -114,6 +114,8 @@ def visit_spots(tissue, abundances, i, attention, lambda_spatial, phi, lambda_ri
                 change, longest = max(change, abs(step)), max(longest, abs(d[k]))
             if change <= 0.01 * longest:
                 break
+        if gradient @ d < 0:
+            break
     share = judge(tissue, abundances, i, d, attention, strengths, tolerance * v.sum())
     relaxed = np.maximum(v + relax * share * d, 0)
     return relaxed if relaxed.sum() >= 0.1 * v.sum() else np.maximum(v + share * d, 0)
