@@ -6,7 +6,7 @@ import numpy as np
 
 from ..compile import kernel
 
-LEFT_BY_NEWTON = 5.0  # a step of length m leaves about this times m^2 (abundances of a spot sum to about 1)
+LEFT_BY_NEWTON = 100.0  # a step of m leaves about m^2 / v of an abundance v; the faintest that matter are 0.01
 
 
 @kernel()
@@ -125,7 +125,7 @@ def owe_moves(
 
     A neighbour's move m_j shifts the gradient of spot i by at most lambda_s phi a_ij m_j, and the curvature is at
     least lambda_s d_i + lambda_r: their ratio is owed, on top of what was owed before where the spot was not visited.
-    A visited spot owes what its own Newton step leaves, some m_i^2, and what over-relaxation overshot.
+    A visited spot owes what its own Newton step leaves, some 100 m_i^2, and what over-relaxation overshot.
 
     Parameters
     ----------

@@ -1,6 +1,6 @@
 // Twins of kernels/cpu/laplacian.py that run in the passes. Sums are float64, as on the CPU.
 #include "common.cuh"
-#define LEFT_BY_NEWTON 5.0
+#define LEFT_BY_NEWTON 100.0
 
 // A warp a spot, types over lanes.
 extern "C" __global__ void
