@@ -180,7 +180,9 @@ visit_spots(
         for (int a = lane; a < n_active; a += WARP) room.d[a] = larger(room.d[a], -room.v[room.types[a]]);
         __syncwarp();
         sweep_types(room, n_active, gradient, n_types, lane);
-        for (int k = lane; k < n_types; k += WARP) room.tile[k] = gradient[k / WARP];
+        #pragma unroll
+        for (int m = 0; m < MAXT; ++m)
+            if (lane + WARP * m < n_types) room.tile[lane + WARP * m] = gradient[m];
         __syncwarp();
         real falls = 0;  // slope along the step
         for (int a = lane; a < n_active; a += WARP) falls += room.tile[room.types[a]] * room.d[a];

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 SETTLED = 4e-4  # of an abundance; abundances of a spot sum to about 1
 START = 0.2  # of an abundance: the first fit is but a start
 ROUGH = 3e-2  # of an abundance: where the genes are weighed by what the fit leaves
-EARLY = (40.0, 12.0, 3.0, 1.0)  # of SETTLED, in the passes that others follow
+EARLY = (30.0, 10.0, 3.0, 1.0)  # of SETTLED, in the passes that others follow
 FEW = 1 / 500  # of the spots: a pass that another one follows leaves so few to it
 MOST_SWEEPS = 100  # in one pass
 MOST_RELAXED = 1.8
