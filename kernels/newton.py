@@ -20,6 +20,27 @@ LINE = 64  # bytes of a line of the cache
 
 
 @kernel(inline="always")
+def make_room(indptr, spots, start, stop, profiles_t):
+    """Arrays that one spot after the other overwrites: five by gene, five by type, genes, types, and three of both."""
+    n_types, kind = profiles_t.shape[1], profiles_t.dtype
+    longest = 0
+    for s in range(start, stop):
+        longest = max(longest, indptr[spots[s] + 1] - indptr[spots[s]])
+    longest = (longest + LANES - 1) // LANES * LANES
+    by_gene = (
+        np.empty(longest, kind), np.empty(longest, kind), np.empty(longest, kind), np.empty(longest, kind),
+        np.empty(longest, kind),
+    )  # fmt: skip
+    by_type = (
+        np.empty(n_types, kind), np.empty(n_types, kind), np.empty(n_types, kind), np.empty(n_types, kind),
+        np.empty(n_types, kind),
+    )  # fmt: skip
+    genes, types = np.empty(longest, np.uint32), np.empty(n_types, np.uint32)
+    pair, room = np.empty((2, longest), kind), np.empty(n_types * longest, kind)
+    return by_gene, by_type, genes, types, pair, room, np.empty((n_types, n_types), kind)
+
+
+@kernel(inline="always")
 def look_ahead(i, indptr, indices, data, graph_indptr, graph_indices, abundances):
     """Have the counts of a spot and the abundances of its neighbours fetched: it is the next one."""
     for t in range(indptr[i], indptr[i + 1], LINE // indices.itemsize):
@@ -60,11 +81,11 @@ def gather_profiles(profiles_t, genes, length, block):
 
 
 @kernel(fastmath=FAST, inline="always")
-def dot_rows(block, length, x, out):
-    """Overwrite `out` by the products of the rows of a block with a vector, four at a time."""
+def dot_rows(block, count, length, x, out):
+    """Overwrite out[:count] by the products of the first rows of a block with a vector, four at a time."""
     zero = x.dtype.type(0)
-    last = block.shape[0] - 1
-    for a in range(0, block.shape[0], 4):
+    last = count - 1
+    for a in range(0, count, 4):
         b, c, d = min(a + 1, last), min(a + 2, last), min(a + 3, last)
         dot_a, dot_b, dot_c, dot_d = zero, zero, zero, zero
         for t in range(length):
@@ -211,7 +232,7 @@ def find_step(
     for t in range(length):
         ratio[t] = y[t] / mean[t]
         curve[t] = ratio[t] / mean[t]
-    dot_rows(block, length, ratio, gradient)
+    dot_rows(block, v.shape[0], length, ratio, gradient)
     n_active = 0
     for k in range(v.shape[0]):
         gradient[k] = total * profile_sums[k] - gradient[k] + diagonal * v[k] - pull[k]

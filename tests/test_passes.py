@@ -12,7 +12,7 @@ from stdeconv_fast.stages import solve_types
 
 @pytest.mark.parametrize("counts_per_spot", [30, 100])
 def test_strong_smoothing_is_solved_to_the_end_in_few_visits(counts_per_spot, monkeypatch):
-    """Measured with lambda 400: 6.6e-4 and 3.5e-4 of a proportion, 27 and 26 visits a spot."""
+    """Measured with lambda 400: 6.6e-4 and 4.2e-4 of a proportion, 28 and 27 visits a spot."""
     made = simulate(900, 150, 12, kind="domains", counts_per_spot=counts_per_spot, seed=1)
     given = (made.spots, made.reference, made.coordinates, made.cell_types)
     settings = {"lambda_spatial": 20.0, "tune": False, "progress": False}

@@ -5,8 +5,8 @@ import math
 import numpy as np
 
 from ..compile import kernel
+from ..newton import FAST, dot_rows
 
-FAST = {"reassoc", "contract", "nsz"}
 LANES = 64  # the non-zeros of a spot are padded to a multiple, so that no vector loop ends in single steps
 LARGE, SMALL = 1e100, 1e-100  # outside of these a running product is turned into its logarithm
 HUGE, TINY = 1e50, 1e-50  # outside of these a factor is not put into it
@@ -19,21 +19,6 @@ def _dot(a, b):
     for t in range(a.shape[0]):
         total += a[t] * b[t]
     return total
-
-
-@kernel(fastmath=FAST, inline="always")
-def _dot_rows(block, first, count, x, out):
-    """Overwrite out[first:count] by the products of those rows of a block with a vector, four at a time."""
-    last = count - 1
-    for a in range(first, count, 4):
-        b, c, d = min(a + 1, last), min(a + 2, last), min(a + 3, last)
-        dot_a, dot_b, dot_c, dot_d = 0.0, 0.0, 0.0, 0.0
-        for t in range(block.shape[1]):
-            dot_a += block[a, t] * x[t]
-            dot_b += block[b, t] * x[t]
-            dot_c += block[c, t] * x[t]
-            dot_d += block[d, t] * x[t]
-        out[a], out[b], out[c], out[d] = dot_a, dot_b, dot_c, dot_d
 
 
 @kernel(fastmath=FAST, inline="always")
@@ -158,11 +143,11 @@ def measure_errors(
             beside = min(a, n_active)
             for t in range(length):
                 move[t] = curve[t] * block[a, t]
-            _dot_rows(block, 0, beside, move, hessian[a])
+            dot_rows(block, beside, length, move, hessian[a])
             hessian[a, a] = _dot(move[:length], block[a]) + diagonal
             for t in range(length):
                 move[t] = loud[t] * block[a, t]
-            _dot_rows(block, 0, beside, move, noise[a])
+            dot_rows(block, beside, length, move, noise[a])
             noise[a, a] = _dot(move[:length], block[a]) + diagonal
             scale[a] = 1 / (contents[types[a]] * total)
             if a < n_active:

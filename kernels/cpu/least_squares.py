@@ -3,18 +3,7 @@
 import numpy as np
 
 from ..compile import kernel
-
-FAST = {"reassoc", "contract", "nsz"}
-
-
-@kernel(fastmath=FAST, inline="always")
-def _pull_of_neighbours(i, graph_indptr, graph_indices, graph_weights, abundances, strength, pull):
-    """Overwrite `pull` by strength * sum_j a_ij v_j."""
-    pull[:] = 0
-    for e in range(graph_indptr[i], graph_indptr[i + 1]):
-        weight = strength * graph_weights[e]
-        for k in range(pull.shape[0]):
-            pull[k] += weight * abundances[graph_indices[e], k]
+from ..newton import FAST, pull_of_neighbours
 
 
 @kernel(fastmath=FAST)
@@ -49,7 +38,7 @@ def solve_spots_gaussian(
         i = spots[s]
         v = abundances[i]
         diagonal = lam * degrees[i] + ridge
-        _pull_of_neighbours(i, graph_indptr, graph_indices, graph_weights, abundances, lam * kind.type(phi), pull)
+        pull_of_neighbours(i, graph_indptr, graph_indices, graph_weights, abundances, lam * kind.type(phi), pull)
         for k in range(n_types):
             product = zero
             for m in range(n_types):

@@ -1,7 +1,5 @@
 """The type level: abundances of the cell types in each spot, one spot at a time, neighbours held."""
 
-import numpy as np
-
 from ..compile import kernel
 from ..lanes import prefetch
 from ..newton import (
@@ -12,6 +10,7 @@ from ..newton import (
     gather_counts,
     gather_profiles,
     look_ahead,
+    make_room,
     mix_rows,
     pull_of_neighbours,
     share_of_step,
@@ -66,16 +65,9 @@ def solve_spots(
     n_types = profiles_t.shape[1]
     kind = profiles_t.dtype
     zero = kind.type(0)
-    longest = 0
-    for s in range(start, stop):
-        longest = max(longest, indptr[spots[s] + 1] - indptr[spots[s]])
-    longest = (longest + LANES - 1) // LANES * LANES
-    room, genes, pair = np.empty(n_types * longest, kind), np.empty(longest, np.uint32), np.empty((2, longest), kind)
-    mean, move, ratio = np.empty(longest, kind), np.empty(longest, kind), np.empty(longest, kind)
-    curve, y = np.empty(longest, kind), np.empty(longest, kind)
-    hessian, types = np.empty((n_types, n_types), kind), np.empty(n_types, np.uint32)
-    pull, gradient, slope = np.empty(n_types, kind), np.empty(n_types, kind), np.empty(n_types, kind)
-    direction, inverse = np.empty(n_types, kind), np.empty(n_types, kind)
+    by_gene, by_type, genes, types, pair, room, hessian = make_room(indptr, spots, start, stop, profiles_t)
+    y, mean, move, ratio, curve = by_gene
+    pull, gradient, direction, slope, inverse = by_type
     lam, ridge = kind.type(lambda_spatial), kind.type(lambda_ridge)
 
     for s in range(start, stop):
@@ -97,7 +89,7 @@ def solve_spots(
             for t in range(length):
                 ratio[t] = y[t] / mean[t]
             top, reached = zero, zero  # the largest abundance, the expected counts
-            dot_rows(block, length, ratio, gradient)
+            dot_rows(block, n_types, length, ratio, gradient)
             for k in range(n_types):
                 growth = gradient[k] / (totals[i] * profile_sums[k])
                 v[k] *= growth * growth if turn < warm_steps - 1 else growth
@@ -166,16 +158,9 @@ def visit_spots(
     n_types = profiles_t.shape[1]
     kind = profiles_t.dtype
     zero = kind.type(0)
-    longest = 0
-    for s in range(start, stop):
-        longest = max(longest, indptr[spots[s] + 1] - indptr[spots[s]])
-    longest = (longest + LANES - 1) // LANES * LANES
-    room, genes, pair = np.empty(n_types * longest, kind), np.empty(longest, np.uint32), np.empty((2, longest), kind)
-    mean, move, ratio = np.empty(longest, kind), np.empty(longest, kind), np.empty(longest, kind)
-    curve, y = np.empty(longest, kind), np.empty(longest, kind)
-    hessian, types = np.empty((n_types, n_types), kind), np.empty(n_types, np.uint32)
-    pull, gradient, slope = np.empty(n_types, kind), np.empty(n_types, kind), np.empty(n_types, kind)
-    direction, inverse = np.empty(n_types, kind), np.empty(n_types, kind)
+    by_gene, by_type, genes, types, pair, room, hessian = make_room(indptr, spots, start, stop, profiles_t)
+    y, mean, move, ratio, curve = by_gene
+    pull, gradient, direction, slope, inverse = by_type
     lam, ridge = kind.type(lambda_spatial), kind.type(lambda_ridge)
 
     for s in range(start, stop):
