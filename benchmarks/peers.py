@@ -53,7 +53,8 @@ OURS, PEERS = "ours", "flashdeconv"
 LINE, SLIM = "ours, command line", "ours, command line, no counts"
 FLOOR, PEER_FLOOR = "floor", "floor, peer's environment"
 COMMON = ["numba", "numpy", "scipy", "pandas", "anndata"]
-HERE = {"PYTHONPATH": str(ROOT)}  # ours is this checkout, installed or not
+# ours is this checkout, installed or not; its bytecode is kept, as pip keeps that of what it installs
+HERE = {"PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": ""}
 
 # promises for low-count bins from a number of bins on: how many times the peer's figure is ours
 FASTER = {

@@ -19,62 +19,145 @@ def _address(context: Any, builder: Any, kind: Any, array: Any, line: Any, place
     return builder.gep(start, [builder.add(builder.mul(line, stride), places)])
 
 
+class _Numbers:
+    """Vectors of one float type in memory, wherever they begin."""
+
+    def __init__(self, context: Any, builder: Any, kind: Any) -> None:
+        self.builder, self.number = builder, context.get_value_type(kind)
+        self.size = context.get_abi_sizeof(self.number)
+
+    def load(self, address: Any, n: int) -> Any:
+        """The n numbers from an address on."""
+        row = self.builder.load(self.builder.bitcast(address, ir.VectorType(self.number, n).as_pointer()))
+        row.align = self.size
+        return row
+
+    def store(self, row: Any, address: Any) -> None:
+        """Write the numbers of a vector from an address on."""
+        self.builder.store(row, self.builder.bitcast(address, row.type.as_pointer())).align = self.size
+
+    def places(self, count: Any) -> Any:
+        """Bytes that so many numbers take."""
+        return self.builder.mul(count, count.type(self.size))
+
+    def spread(self, number: Any, n: int) -> Any:
+        """One number in every lane."""
+        none = ir.Constant(ir.VectorType(self.number, n), ir.Undefined)
+        return _shuffle(self.builder, self.builder.insert_element(none, number, ir.IntType(32)(0)), none, [0] * n)
+
+
 def _shuffle(builder: Any, a: Any, b: Any, picks: list[int]) -> Any:
     """Lanes of two vectors by number, those of `b` counted on from those of `a`."""
     return builder.shuffle_vector(a, b, ir.Constant(ir.VectorType(ir.IntType(32), len(picks)), picks))
 
 
-def _interleave(builder: Any, rows: list[Any]) -> list[Any]:
-    """The transpose of n vectors of n lanes, n a power of 2: log2(n) perfect shuffles of the halves."""
-    n = len(rows)
-    low = [lane + side for lane in range(n // 2) for side in (0, n)]
-    high = [lane + n // 2 for lane in low]
-    for _ in range(n.bit_length() - 1):
-        rows = [_shuffle(builder, rows[i], rows[i + n // 2], picks) for i in range(n // 2) for picks in (low, high)]
-    return rows
+def _columns(builder: Any, rows: list[Any]) -> list[Any]:
+    """The four columns of eight rows of four numbers: two rounds of shuffles, none across the middle of a vector."""
+    halves = [_shuffle(builder, rows[i], rows[i + 4], list(range(8))) for i in range(4)]
+    by_one = [0, 8, 1, 9, 4, 12, 5, 13], [2, 10, 3, 11, 6, 14, 7, 15]
+    by_two = [0, 1, 8, 9, 4, 5, 12, 13], [2, 3, 10, 11, 6, 7, 14, 15]
+    pairs = [[_shuffle(builder, *halves[i : i + 2], picks) for i in (0, 2)] for picks in by_one]
+    return [_shuffle(builder, *pair, picks) for pair in pairs for picks in by_two]
 
 
-def _transposer(n: int) -> Callable[..., None]:
-    """`transpose_n(table, lines, t, k, block)`: block[k + j, t + i] = table[lines[t + i], k + j] for i, j below n.
+def _transposer() -> Callable[..., None]:
+    """`transpose_lines(table, lines, t, columns, block)`: block[k, t + i] = table[lines[t + i], k], i < 8, k < columns.
 
-    table : (n_lines, n_columns) float, C-ordered; lines : (n_places,) uint32; block : (n_columns, n_places) float,
-    C-ordered, of the table's type. n numbers of a line are read, and n of a row written, at once; nothing is checked.
+    table : (n_lines, n_columns) float, C-ordered; lines : (n_places,) uint32; columns : a multiple of 4; block :
+    (n_columns, n_places) float, C-ordered, of the table's type. Numbers are read by four and written by eight;
+    nothing is checked.
     """
     if numba.config.DISABLE_JIT:
 
-        def in_python(table, lines, t, k, block):
-            block[k : k + n, t : t + n] = table[lines[t : t + n], k : k + n].T
+        def in_python(table, lines, t, columns, block):
+            block[:columns, t : t + 8] = table[lines[t : t + 8], :columns].T
 
         return in_python
 
-    def transpose(typing_context, table, lines, t, k, block):
+    def transpose_lines(typing_context, table, lines, t, columns, block):
         def generate(context, builder, signature, values):
-            vector = ir.VectorType(context.get_value_type(table.dtype), n)
-            size = context.get_abi_sizeof(vector.element)
-            numbers = context.make_array(signature.args[1])(context, builder, values[1])
-            at_t, at_k = values[2], values[3]
-
-            def address(at: int, line: Any, column: Any) -> Any:
-                places = builder.mul(column, column.type(size))
-                found = _address(context, builder, signature.args[at], values[at], line, places)
-                return builder.bitcast(found, vector.as_pointer())
-
-            rows = []
-            for i in range(n):
-                number = builder.load(builder.gep(numbers.data, [builder.add(at_t, at_t.type(i))]))
-                row = builder.load(address(0, builder.zext(number, at_k.type), at_k))
-                row.align = size
-                rows.append(row)
-            for j, row in enumerate(_interleave(builder, rows)):
-                builder.store(row, address(4, builder.add(at_k, at_k.type(j)), at_t)).align = size
+            numbers, whole = _Numbers(context, builder, table.dtype), values[2].type
+            listed = context.make_array(lines)(context, builder, values[1]).data
+            starts = []
+            for i in range(8):
+                line = builder.load(builder.gep(listed, [builder.add(values[2], whole(i))]))
+                starts.append(_address(context, builder, table, values[0], builder.zext(line, whole), whole(0)))
+            with cgutils.for_range_slice(builder, whole(0), values[3], whole(4)) as (k, _):
+                rows = [numbers.load(builder.gep(start, [numbers.places(k)]), 4) for start in starts]
+                for j, column in enumerate(_columns(builder, rows)):
+                    row = builder.add(k, whole(j))
+                    numbers.store(column, _address(context, builder, block, values[4], row, numbers.places(values[2])))
             return context.get_dummy_value()
 
         return types.void(table, lines, types.intp, types.intp, block), generate
 
-    return intrinsic(transpose)
+    return intrinsic(transpose_lines)
 
 
-transpose_4, transpose_8 = _transposer(4), _transposer(8)
+def _mixer() -> Callable[..., None]:
+    """`mix_lines(block, lines, weights, count, t, out)`: out[t + i] = sum_a weights[a] block[lines[a], t + i], i < 32.
+
+    block : (n_lines, n_places) float, C-ordered; lines : (count or more,) uint32; weights, out : of the block's type.
+    The sum runs over a < count in their order; nothing is checked.
+    """
+    if numba.config.DISABLE_JIT:
+
+        def in_python(block, lines, weights, count, t, out):
+            out[t : t + 32] = weights[:count] @ block[lines[:count], t : t + 32]
+
+        return in_python
+
+    def mix_lines(typing_context, block, lines, weights, count, t, out):
+        def generate(context, builder, signature, values):
+            numbers, whole = _Numbers(context, builder, block.dtype), values[3].type
+            listed, weighed = (
+                context.make_array(kind)(context, builder, value).data
+                for kind, value in ((lines, values[1]), (weights, values[2]))
+            )
+            parts = [numbers.places(builder.add(values[4], whole(8 * part))) for part in range(4)]
+            zero = ir.Constant(ir.VectorType(numbers.number, 8), [0.0] * 8)
+            sums = [cgutils.alloca_once_value(builder, zero) for _ in parts]
+            with cgutils.for_range_slice(builder, whole(0), values[3], whole(1)) as (a, _):
+                line = builder.zext(builder.load(builder.gep(listed, [a])), whole)
+                weight = numbers.spread(builder.load(builder.gep(weighed, [a])), 8)
+                for part, total in zip(parts, sums, strict=True):
+                    row = numbers.load(_address(context, builder, block, values[0], line, part), 8)
+                    more = builder.fmul(weight, row, flags=["contract"])
+                    builder.store(builder.fadd(builder.load(total), more, flags=["contract"]), total)
+            for part, total in zip(parts, sums, strict=True):
+                numbers.store(builder.load(total), _address(context, builder, out, values[5], whole(0), part))
+            return context.get_dummy_value()
+
+        return types.void(block, lines, weights, types.intp, types.intp, out), generate
+
+    return intrinsic(mix_lines)
+
+
+def _taker() -> Callable[..., None]:
+    """`take_line(block, a, c, part, k)`: block[a, k + j] -= part * block[c, k + j] for j < 8.
+
+    block : (n_rows, n_columns) float, C-ordered; part : of its type. Nothing is checked.
+    """
+    if numba.config.DISABLE_JIT:
+
+        def in_python(block, a, c, part, k):
+            block[a, k : k + 8] -= part * block[c, k : k + 8]
+
+        return in_python
+
+    def take_line(typing_context, block, a, c, part, k):
+        def generate(context, builder, signature, values):
+            numbers = _Numbers(context, builder, block.dtype)
+            own, other = (
+                _address(context, builder, block, values[0], line, numbers.places(values[4])) for line in values[1:3]
+            )
+            taken = builder.fmul(numbers.spread(values[3], 8), numbers.load(other, 8), flags=["contract"])
+            numbers.store(builder.fsub(numbers.load(own, 8), taken, flags=["contract"]), own)
+            return context.get_dummy_value()
+
+        return types.void(block, types.intp, types.intp, block.dtype, types.intp), generate
+
+    return intrinsic(take_line)
 
 
 def _prefetcher() -> Callable[..., None]:
@@ -97,4 +180,4 @@ def _prefetcher() -> Callable[..., None]:
     return intrinsic(prefetch)
 
 
-prefetch = _prefetcher()
+transpose_lines, mix_lines, take_line, prefetch = _transposer(), _mixer(), _taker(), _prefetcher()

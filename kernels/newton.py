@@ -7,7 +7,7 @@ A block holds the profile of type k over the genes of a spot in row k. Its rows 
 import numpy as np
 
 from .compile import kernel
-from .lanes import prefetch, transpose_4, transpose_8
+from .lanes import mix_lines, prefetch, take_line, transpose_lines
 
 FAST = {"reassoc", "contract", "nsz"}
 INNER_SWEEPS = 60  # Gauss-Seidel sweeps over types for one Newton step, at most
@@ -21,7 +21,7 @@ LINE = 64  # bytes of a line of the cache
 
 @kernel(inline="always")
 def make_room(indptr, spots, start, stop, profiles_t):
-    """Arrays that one spot after the other overwrites: five by gene, five by type, genes, types, and three of both."""
+    """Arrays that one spot after the other overwrites: five by gene, four by type, genes, types, and four of both."""
     n_types, kind = profiles_t.shape[1], profiles_t.dtype
     longest = 0
     for s in range(start, stop):
@@ -31,13 +31,12 @@ def make_room(indptr, spots, start, stop, profiles_t):
         np.empty(longest, kind), np.empty(longest, kind), np.empty(longest, kind), np.empty(longest, kind),
         np.empty(longest, kind),
     )  # fmt: skip
-    by_type = (
-        np.empty(n_types, kind), np.empty(n_types, kind), np.empty(n_types, kind), np.empty(n_types, kind),
-        np.empty(n_types, kind),
-    )  # fmt: skip
+    by_type = np.empty(n_types, kind), np.empty(n_types, kind), np.empty(n_types, kind), np.empty(n_types, kind)
     genes, types = np.empty(longest, np.uint32), np.empty(n_types, np.uint32)
     pair, room = np.empty((2, longest), kind), np.empty(n_types * longest, kind)
-    return by_gene, by_type, genes, types, pair, room, np.empty((n_types, n_types), kind)
+    width = n_types // 8 * 8 + 8  # more than n_types, in lines of eight
+    hessian, factor = np.zeros((n_types + 1, width), kind), np.zeros((n_types, width), kind)
+    return by_gene, by_type, genes, types, pair, room, hessian, factor
 
 
 @kernel(inline="always")
@@ -55,8 +54,9 @@ def look_ahead(i, indptr, indices, data, graph_indptr, graph_indices, abundances
 @kernel(fastmath=FAST, inline="always")
 def gather_counts(indices, data, gene_weights, first, filled, length, genes, y):
     """Overwrite `genes` and `y` by the genes of a spot and their weighted counts."""
-    for t in range(filled):
-        gene = np.uint32(indices[first + t])  # unsigned: no check for a place counted from the end
+    first = np.uintp(first)  # unsigned: no check for a place counted from the end
+    for t in range(np.uintp(filled)):
+        gene = np.uint32(indices[first + t])
         genes[t] = gene
         y[t] = y.dtype.type(data[first + t]) * gene_weights[gene]
     for t in range(filled, length):
@@ -68,13 +68,9 @@ def gather_counts(indices, data, gene_weights, first, filled, length, genes, y):
 def gather_profiles(profiles_t, genes, length, block):
     """Overwrite the rows of a block by the profiles of all types over the genes of a spot."""
     n_types = profiles_t.shape[1]
-    by_8, by_4 = n_types // 8 * 8, n_types // 4 * 4
+    by_4 = n_types // 4 * 4
     for t in range(0, length, 8):
-        for k in range(0, by_8, 8):
-            transpose_8(profiles_t, genes, t, k, block)
-        for k in range(by_8, by_4, 4):
-            transpose_4(profiles_t, genes, t, k, block)
-            transpose_4(profiles_t, genes, t + 4, k, block)
+        transpose_lines(profiles_t, genes, t, by_4, block)
     for k in range(by_4, n_types):
         for t in range(length):
             block[k, t] = profiles_t[genes[t], k]
@@ -96,18 +92,22 @@ def dot_rows(block, count, length, x, out):
         out[a], out[b], out[c], out[d] = dot_a, dot_b, dot_c, dot_d
 
 
+@kernel(inline="always")
+def mix_rows(block, rows, weights, count, length, out):
+    """Overwrite `out` by sum_a weights[a] * block[rows[a]] over a < count."""
+    for t in range(0, length, LANES):
+        mix_lines(block, rows, weights, count, t, out)
+
+
 @kernel(fastmath=FAST, inline="always")
-def mix_rows(block, weights, length, out):
-    """Overwrite `out` by the sum of the rows of a block times their weights, four at a time."""
-    zero = out.dtype.type(0)
-    last = block.shape[0] - 1
-    out[:length] = zero
-    for a in range(0, block.shape[0], 4):
-        b, c, d = min(a + 1, last), min(a + 2, last), min(a + 3, last)
-        of_a, of_b = weights[a], weights[b] if b > a else zero
-        of_c, of_d = weights[c] if c > b else zero, weights[d] if d > c else zero
-        for t in range(length):
-            out[t] += of_a * block[a, t] + of_b * block[b, t] + of_c * block[c, t] + of_d * block[d, t]
+def expect(block, v, length, types, weights, mean):
+    """Overwrite `mean` by what abundances make expect; `types` and `weights` are room."""
+    present = 0
+    for k in range(v.shape[0]):
+        if v[k] != v.dtype.type(0):
+            types[present], weights[present] = k, v[k]
+            present += 1
+    mix_rows(block, types, weights, present, length, mean)
 
 
 @kernel(fastmath=FAST, inline="always")
@@ -159,58 +159,64 @@ def sum_curvature(block, types, n_active, length, curve, diagonal, pair, hessian
 
 
 @kernel(fastmath=FAST, inline="always")
-def solve_directly(hessian, gradient, types, n_active, v, direction, was, inverse):
+def solve_directly(hessian, gradient, types, n_active, v, direction, inverse, factor):
     """Overwrite `direction` by -H^-1 g, by the factors L D L' of H; whether H has them and v + d is not negative.
 
-    The diagonal and the upper triangle of `hessian` become D L', `inverse` 1 / D, `was` the diagonal as it was. A type
-    that those before it leave no curvature takes no part, and its step is 0.
+    `factor`, (n_types, n_types + 1 or more, a multiple of 8), is overwritten: its upper triangle by D L', eight numbers
+    of a row at a time, and `inverse` by 1 / D. A type that those before it leave no curvature takes no part, and its
+    step is 0.
     """
     zero, one = gradient.dtype.type(0), gradient.dtype.type(1)
     sound = True
     for a in range(n_active):
-        direction[a] = -gradient[types[a]]
-        was[a] = hessian[a, a]
+        for b in range(n_active):
+            factor[a, b] = hessian[a, b]
+        factor[a, n_active] = -gradient[types[a]]
     for c in range(n_active):
-        own = hessian[c, c] > gradient.dtype.type(LEAST_PIVOT) * was[c]
+        own = factor[c, c] > gradient.dtype.type(LEAST_PIVOT) * hessian[c, c]
         sound = sound and own
-        inverse[c] = one / hessian[c, c] if own else zero
+        inverse[c] = one / factor[c, c] if own else zero
         for a in range(c + 1, n_active):
-            part = hessian[c, a] * inverse[c]
-            for b in range(a, n_active):
-                hessian[a, b] -= part * hessian[c, b]
-            direction[a] -= part * direction[c]
+            part = factor[c, a] * inverse[c]
+            for b in range(c // 8 * 8, n_active + 1, 8):
+                take_line(factor, a, c, part, b)
     for a in range(n_active - 1, -1, -1):
-        left = direction[a]
-        for b in range(a + 1, n_active):
-            left -= hessian[a, b] * direction[b]
-        direction[a] = left * inverse[a]
-        sound = sound and v[types[a]] + direction[a] >= zero
+        step = factor[a, n_active] * inverse[a]
+        for b in range(a):
+            factor[b, n_active] -= factor[b, a] * step
+        direction[a] = step
+        sound = sound and v[types[a]] + step >= zero
     return sound
 
 
 @kernel(fastmath=FAST, inline="always")
-def sweep_types(hessian, gradient, types, n_active, v, direction, slope, inverse):
+def sweep_types(hessian, gradient, types, n_active, v, direction, inverse):
     """Bring `direction` to the least of g'd + d'Hd/2 under v + d >= 0: Gauss-Seidel over the active types.
 
-    `slope`, the maintained gradient g + Hd, and `inverse`, the inverse diagonal, are overwritten; `hessian` is over
-    the active types alone.
+    `hessian` is over the active types alone; its last row, the maintained gradient g + Hd, and `inverse`, the inverse
+    diagonal, are overwritten.
     """
     zero = gradient.dtype.type(0)
+    slope = hessian.shape[0] - 1
     for a in range(n_active):
-        slope[a] = gradient[types[a]]
+        hessian[slope, a] = gradient[types[a]]
         inverse[a] = gradient.dtype.type(1) / hessian[a, a] if hessian[a, a] > zero else zero
     for a in range(n_active):
         if direction[a] != zero:
-            for b in range(n_active):
-                slope[b] += hessian[a, b] * direction[a]
+            for b in range(0, n_active, 8):
+                take_line(hessian, slope, a, -direction[a], b)
+    own = hessian[slope, 0]  # ahead of the line, whose way through memory would be waited for at each type
     for _ in range(INNER_SWEEPS):
         change, longest = zero, zero
         for a in range(n_active):
-            step = max(direction[a] - slope[a] * inverse[a], -v[types[a]]) - direction[a]
+            step = max(direction[a] - own * inverse[a], -v[types[a]]) - direction[a]
+            after = a + 1 if a + 1 < n_active else 0
+            own = hessian[slope, after]
             if step != zero:
                 direction[a] += step
-                for b in range(n_active):
-                    slope[b] += hessian[a, b] * step
+                own += hessian[a, after] * step
+                for b in range(0, n_active, 8):
+                    take_line(hessian, slope, a, -step, b)
                 change = max(change, abs(step))
             longest = max(longest, abs(direction[a]))
         if change <= gradient.dtype.type(INNER_SHARE) * longest:
@@ -220,7 +226,7 @@ def sweep_types(hessian, gradient, types, n_active, v, direction, slope, inverse
 @kernel(fastmath=FAST, inline="always")
 def find_step(
     block, length, y, mean, total, profile_sums, diagonal, pull, v, near,
-    ratio, curve, pair, gradient, hessian, types, direction, slope, inverse,
+    ratio, curve, pair, gradient, hessian, factor, types, direction, inverse,
 ):  # fmt: skip
     """Overwrite `types` by the active types and `direction` by their step; the number of active types.
 
@@ -242,19 +248,16 @@ def find_step(
     sum_curvature(block, types, n_active, length, curve, diagonal, pair, hessian)
     falls = zero  # slope along the step
     if near:
-        if solve_directly(hessian, gradient, types, n_active, v, direction, slope, inverse):
+        if solve_directly(hessian, gradient, types, n_active, v, direction, inverse, factor):
             return n_active
         for a in range(n_active):
             direction[a] = max(direction[a], -v[types[a]])
-            hessian[a, a] = slope[a]
-            for b in range(a):
-                hessian[b, a] = hessian[a, b]
-        sweep_types(hessian, gradient, types, n_active, v, direction, slope, inverse)
+        sweep_types(hessian, gradient, types, n_active, v, direction, inverse)
         for a in range(n_active):
             falls += gradient[types[a]] * direction[a]
     if not falls < zero:  # as it does for sweeps from 0
         direction[:n_active] = zero
-        sweep_types(hessian, gradient, types, n_active, v, direction, slope, inverse)
+        sweep_types(hessian, gradient, types, n_active, v, direction, inverse)
     return n_active
 
 
@@ -280,18 +283,14 @@ def share_of_step(
         return kind.type(1), largest
     if largest == zero:
         return zero, zero
-    move[:length] = zero
+    mix_rows(block, types, direction, n_active, length, move)
     near, constant = zero, zero  # slope along the direction at v, and that of the terms without logarithm
     bend = zero
     for a in range(n_active):
-        k = types[a]
-        d = direction[a]
-        if d != zero:
-            for t in range(length):
-                move[t] += d * block[k, t]
-            near += d * gradient[k]
-            constant += d * (total * profile_sums[k] + diagonal * v[k] - pull[k])
-            bend += diagonal * d * d
+        k, d = types[a], direction[a]
+        near += d * gradient[k]
+        constant += d * (total * profile_sums[k] + diagonal * v[k] - pull[k])
+        bend += diagonal * d * d
     share = kind.type(1)
     for _ in range(SHORTENINGS):
         outside = zero  # a count, as a float: so the loop stays a vector loop

@@ -336,6 +336,58 @@ def test_a_block_holds_the_profiles_of_the_genes(n_types, dtype):
 
 
 @DTYPE
+@pytest.mark.parametrize("count", [0, 1, 5, 20])
+def test_rows_of_a_block_are_mixed(count, dtype):
+    """Any of its rows, in any order; nothing is written behind the last one."""
+    rng = np.random.default_rng(count)
+    block, weights = rng.random((20, 3 * newton.LANES)).astype(dtype), rng.random(20).astype(dtype)
+    rows, out = rng.permutation(20).astype(np.uint32), np.full(3 * newton.LANES + 8, -1, dtype)
+
+    @njit
+    def mix(block, rows, weights, count, length, out):
+        newton.mix_rows(block, rows, weights, count, length, out)
+
+    mix(block, rows, weights, count, block.shape[1], out)
+    expected = weights[:count].astype(float) @ block[rows[:count]].astype(float)
+    np.testing.assert_allclose(out[: block.shape[1]], expected, rtol=20 * np.finfo(dtype).eps)
+    assert (out[block.shape[1] :] == -1).all()
+
+
+@DTYPE
+@pytest.mark.parametrize("n_active", [1, 2, 7, 8, 9, 16, 30])
+def test_a_newton_step_is_solved_for(n_active, dtype):
+    """By factors where the bounds are far, by sweeps from any start; `hessian` keeps all but its last row."""
+    rng = np.random.default_rng(n_active)
+    n_types, width = 30, 32
+    half = rng.normal(size=(n_active, 3 * n_active))
+    hessian, factor = np.zeros((n_types + 1, width), dtype), np.zeros((n_types, width), dtype)
+    hessian[:n_active, :n_active] = half @ half.T + n_active * np.eye(n_active)
+    types, gradient = rng.permutation(n_types).astype(np.uint32), rng.normal(size=n_types).astype(dtype)
+    v, direction, inverse = np.full(n_types, 100, dtype), np.zeros(n_types, dtype), np.zeros(n_types, dtype)
+
+    @njit
+    def solve(hessian, gradient, types, n_active, v, direction, inverse, factor):
+        return newton.solve_directly(hessian, gradient, types, n_active, v, direction, inverse, factor)
+
+    @njit
+    def sweep(hessian, gradient, types, n_active, v, direction, inverse):
+        newton.sweep_types(hessian, gradient, types, n_active, v, direction, inverse)
+
+    before = hessian.copy()
+    assert solve(hessian, gradient, types, n_active, v, direction, inverse, factor)
+    matrix = before[:n_active, :n_active].astype(float)
+    expected = np.linalg.solve(matrix, -gradient[types[:n_active]].astype(float))
+    loose = 1e4 * np.finfo(dtype).eps * np.abs(expected).max()
+    np.testing.assert_allclose(direction[:n_active], expected, atol=loose)
+    for start in (np.zeros_like(direction), direction.copy(), rng.normal(size=n_types).astype(dtype)):
+        sweep(hessian, gradient, types, n_active, v, start, inverse)
+        assert np.abs(start[:n_active] - expected).max() <= 0.02 * np.abs(expected).max()
+    np.testing.assert_array_equal(hessian[:n_types], before[:n_types])
+    v[types[0]] = max(-expected[0] / 2, 0)  # a bound that the first type's step would leave, if it is downwards
+    assert solve(hessian, gradient, types, n_active, v, direction, inverse, factor) == (expected[0] >= 0)
+
+
+@DTYPE
 @pytest.mark.parametrize("lambda_ridge", [0.0, 1.0])
 @pytest.mark.parametrize(("n_types", "counts"), [(20, 2e5), (20, 1e6), (60, 5e5)])
 def test_more_types_than_genes_with_counts(n_types, counts, lambda_ridge, dtype):

@@ -6,18 +6,93 @@ from ..newton import (
     FAST,
     LANES,
     dot_rows,
+    expect,
     find_step,
     gather_counts,
     gather_profiles,
     look_ahead,
     make_room,
-    mix_rows,
     pull_of_neighbours,
     share_of_step,
 )
 
+# Loops over spots allocate nothing, and so do without numba's counts of references: each is a barrier for what the
+# processor does ahead, and together they took a ninth of a visit. Each becomes part of the one kernel that calls it.
+LOOP = {"fastmath": FAST, "_nrt": False, "forceinline": True}
 FAINT = 0.02  # types below this part of the largest leave the active set after the warm steps
 LEAST_LEFT = 0.1  # of the abundances of a spot, after an over-relaxed step
+
+
+@kernel(**LOOP)
+def _solve_spots(
+    indptr, indices, data, gene_weights, totals, profiles_t, profile_sums,
+    graph_indptr, graph_indices, graph_weights, degrees, spots, start, stop,
+    lambda_spatial, phi, lambda_ridge, warm_steps, max_steps, tolerance, abundances, steps_out, rooms,
+):  # fmt: skip
+    """What `solve_spots` says, in room that `make_room` made."""
+    n_types = profiles_t.shape[1]
+    kind = profiles_t.dtype
+    zero = kind.type(0)
+    by_gene, by_type, genes, types, pair, room, hessian, factor = rooms
+    y, mean, move, ratio, curve = by_gene
+    pull, gradient, direction, inverse = by_type
+    lam, ridge = kind.type(lambda_spatial), kind.type(lambda_ridge)
+
+    for s in range(start, stop):
+        i = spots[s]
+        filled = indptr[i + 1] - indptr[i]
+        length = (filled + LANES - 1) // LANES * LANES
+        v, block = abundances[i], room[: n_types * length].reshape(n_types, length)
+        gather_counts(indices, data, gene_weights, indptr[i], filled, length, genes, y)
+        gather_profiles(profiles_t, genes, length, block)
+        expect(block, v, length, types, direction, mean)
+        diagonal = lam * degrees[i] + ridge
+        pull_of_neighbours(i, graph_indptr, graph_indices, graph_weights, abundances, lam * kind.type(phi), pull)
+        some = zero
+        for t in range(filled):
+            some += y[t]
+        # without any count they would end at 0
+        for turn in range(warm_steps if some > zero and totals[i] > zero else 0):
+            # expectation-maximisation: cheap while all types are in; then the faint ones are left to the active set
+            for t in range(length):
+                ratio[t] = y[t] / mean[t]
+            top, reached = zero, zero  # the largest abundance, the expected counts
+            dot_rows(block, n_types, length, ratio, gradient)
+            for k in range(n_types):
+                growth = gradient[k] / (totals[i] * profile_sums[k])
+                v[k] *= growth * growth if turn < warm_steps - 1 else growth
+                reached += v[k] * totals[i] * profile_sums[k]
+            scale = some / reached if turn < warm_steps - 1 else kind.type(1)
+            for k in range(n_types):
+                v[k] *= scale
+                top = max(top, v[k])
+            if turn == warm_steps - 1:
+                for k in range(n_types):
+                    if v[k] < kind.type(FAINT) * top:
+                        v[k] = zero
+            expect(block, v, length, types, direction, mean)
+        steps = 0
+        while steps < max_steps:
+            steps += 1
+            n_active = find_step(
+                block, length, y, mean, totals[i], profile_sums, diagonal, pull, v, False,
+                ratio, curve, pair, gradient, hessian, factor, types, direction, inverse,
+            )  # fmt: skip
+            least = kind.type(tolerance) * v.sum()
+            share, largest = share_of_step(
+                block, length, types, n_active, direction, v, y, mean, gradient, totals[i], profile_sums, diagonal,
+                pull, least, move,
+            )  # fmt: skip
+            if share == zero:
+                break
+            for a in range(n_active):
+                k = types[a]
+                v[k] = max(v[k] + share * direction[a], zero)
+            if share * largest < least:
+                break
+            for t in range(length):
+                mean[t] += share * move[t]
+        steps_out[i] = steps
 
 
 @kernel(fastmath=FAST)
@@ -62,12 +137,27 @@ def solve_spots(
     abundances : (n_spots, n_types) float, updated
     steps_out : (n_spots,) int32, steps taken
     """
+    rooms = make_room(indptr, spots, start, stop, profiles_t)
+    _solve_spots(
+        indptr, indices, data, gene_weights, totals, profiles_t, profile_sums,
+        graph_indptr, graph_indices, graph_weights, degrees, spots, start, stop,
+        lambda_spatial, phi, lambda_ridge, warm_steps, max_steps, tolerance, abundances, steps_out, rooms,
+    )  # fmt: skip
+
+
+@kernel(**LOOP)
+def _visit_spots(
+    indptr, indices, data, gene_weights, totals, profiles_t, profile_sums,
+    graph_indptr, graph_indices, graph_weights, degrees, spots, start, stop,
+    lambda_spatial, phi, lambda_ridge, relax, tolerance, abundances, moves_out, rooms,
+):  # fmt: skip
+    """What `visit_spots` says, in room that `make_room` made."""
     n_types = profiles_t.shape[1]
     kind = profiles_t.dtype
     zero = kind.type(0)
-    by_gene, by_type, genes, types, pair, room, hessian = make_room(indptr, spots, start, stop, profiles_t)
+    by_gene, by_type, genes, types, pair, room, hessian, factor = rooms
     y, mean, move, ratio, curve = by_gene
-    pull, gradient, direction, slope, inverse = by_type
+    pull, gradient, direction, inverse = by_type
     lam, ridge = kind.type(lambda_spatial), kind.type(lambda_ridge)
 
     for s in range(start, stop):
@@ -75,56 +165,39 @@ def solve_spots(
         filled = indptr[i + 1] - indptr[i]
         length = (filled + LANES - 1) // LANES * LANES
         v, block = abundances[i], room[: n_types * length].reshape(n_types, length)
+        prefetch(graph_indices, graph_indptr[spots[min(s + 3, stop - 1)]], 0)
+        if s + 1 < stop:
+            look_ahead(spots[s + 1], indptr, indices, data, graph_indptr, graph_indices, abundances)
+        whole = v.sum()
+        moves_out[i] = zero
+        if not whole > zero:
+            continue
         gather_counts(indices, data, gene_weights, indptr[i], filled, length, genes, y)
         gather_profiles(profiles_t, genes, length, block)
-        mix_rows(block, v, length, mean)
+        expect(block, v, length, types, direction, mean)
         diagonal = lam * degrees[i] + ridge
         pull_of_neighbours(i, graph_indptr, graph_indices, graph_weights, abundances, lam * kind.type(phi), pull)
-        some = zero
-        for t in range(filled):
-            some += y[t]
-        # without any count they would end at 0
-        for turn in range(warm_steps if some > zero and totals[i] > zero else 0):
-            # expectation-maximisation: cheap while all types are in; then the faint ones are left to the active set
-            for t in range(length):
-                ratio[t] = y[t] / mean[t]
-            top, reached = zero, zero  # the largest abundance, the expected counts
-            dot_rows(block, n_types, length, ratio, gradient)
-            for k in range(n_types):
-                growth = gradient[k] / (totals[i] * profile_sums[k])
-                v[k] *= growth * growth if turn < warm_steps - 1 else growth
-                reached += v[k] * totals[i] * profile_sums[k]
-            scale = some / reached if turn < warm_steps - 1 else kind.type(1)
-            for k in range(n_types):
-                v[k] *= scale
-                top = max(top, v[k])
-            if turn == warm_steps - 1:
-                for k in range(n_types):
-                    if v[k] < kind.type(FAINT) * top:
-                        v[k] = zero
-            mix_rows(block, v, length, mean)
-        steps = 0
-        while steps < max_steps:
-            steps += 1
-            n_active = find_step(
-                block, length, y, mean, totals[i], profile_sums, diagonal, pull, v, False,
-                ratio, curve, pair, gradient, hessian, types, direction, slope, inverse,
-            )  # fmt: skip
-            least = kind.type(tolerance) * v.sum()
-            share, largest = share_of_step(
-                block, length, types, n_active, direction, v, y, mean, gradient, totals[i], profile_sums, diagonal,
-                pull, least, move,
-            )  # fmt: skip
-            if share == zero:
-                break
-            for a in range(n_active):
-                k = types[a]
-                v[k] = max(v[k] + share * direction[a], zero)
-            if share * largest < least:
-                break
-            for t in range(length):
-                mean[t] += share * move[t]
-        steps_out[i] = steps
+        n_active = find_step(
+            block, length, y, mean, totals[i], profile_sums, diagonal, pull, v, True,
+            ratio, curve, pair, gradient, hessian, factor, types, direction, inverse,
+        )  # fmt: skip
+        share, _ = share_of_step(
+            block, length, types, n_active, direction, v, y, mean, gradient, totals[i], profile_sums, diagonal, pull,
+            kind.type(tolerance) * whole, move,
+        )  # fmt: skip
+        if share == zero:
+            continue
+        step = share * kind.type(relax)
+        left = zero
+        for a in range(n_active):
+            left += max(v[types[a]] + step * direction[a], zero)
+        if left < kind.type(LEAST_LEFT) * whole:  # relaxed too far: next to nothing would be left
+            step = share
+        for a in range(n_active):
+            k = types[a]
+            moved = max(v[k] + step * direction[a], zero)
+            moves_out[i] = max(moves_out[i], abs(moved - v[k]))
+            v[k] = moved
 
 
 @kernel(fastmath=FAST)
@@ -155,49 +228,9 @@ def visit_spots(
     ----------
     Over-relaxation: D. M. Young (1971), Iterative Solution of Large Linear Systems.
     """
-    n_types = profiles_t.shape[1]
-    kind = profiles_t.dtype
-    zero = kind.type(0)
-    by_gene, by_type, genes, types, pair, room, hessian = make_room(indptr, spots, start, stop, profiles_t)
-    y, mean, move, ratio, curve = by_gene
-    pull, gradient, direction, slope, inverse = by_type
-    lam, ridge = kind.type(lambda_spatial), kind.type(lambda_ridge)
-
-    for s in range(start, stop):
-        i = spots[s]
-        filled = indptr[i + 1] - indptr[i]
-        length = (filled + LANES - 1) // LANES * LANES
-        v, block = abundances[i], room[: n_types * length].reshape(n_types, length)
-        prefetch(graph_indices, graph_indptr[spots[min(s + 3, stop - 1)]], 0)
-        if s + 1 < stop:
-            look_ahead(spots[s + 1], indptr, indices, data, graph_indptr, graph_indices, abundances)
-        whole = v.sum()
-        moves_out[i] = zero
-        if not whole > zero:
-            continue
-        gather_counts(indices, data, gene_weights, indptr[i], filled, length, genes, y)
-        gather_profiles(profiles_t, genes, length, block)
-        mix_rows(block, v, length, mean)
-        diagonal = lam * degrees[i] + ridge
-        pull_of_neighbours(i, graph_indptr, graph_indices, graph_weights, abundances, lam * kind.type(phi), pull)
-        n_active = find_step(
-            block, length, y, mean, totals[i], profile_sums, diagonal, pull, v, True,
-            ratio, curve, pair, gradient, hessian, types, direction, slope, inverse,
-        )  # fmt: skip
-        share, _ = share_of_step(
-            block, length, types, n_active, direction, v, y, mean, gradient, totals[i], profile_sums, diagonal, pull,
-            kind.type(tolerance) * whole, move,
-        )  # fmt: skip
-        if share == zero:
-            continue
-        step = share * kind.type(relax)
-        left = zero
-        for a in range(n_active):
-            left += max(v[types[a]] + step * direction[a], zero)
-        if left < kind.type(LEAST_LEFT) * whole:  # relaxed too far: next to nothing would be left
-            step = share
-        for a in range(n_active):
-            k = types[a]
-            moved = max(v[k] + step * direction[a], zero)
-            moves_out[i] = max(moves_out[i], abs(moved - v[k]))
-            v[k] = moved
+    rooms = make_room(indptr, spots, start, stop, profiles_t)
+    _visit_spots(
+        indptr, indices, data, gene_weights, totals, profiles_t, profile_sums,
+        graph_indptr, graph_indices, graph_weights, degrees, spots, start, stop,
+        lambda_spatial, phi, lambda_ridge, relax, tolerance, abundances, moves_out, rooms,
+    )  # fmt: skip
