@@ -10,6 +10,8 @@ from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
+LANES = 32  # rows are a multiple of it long, so that no vector loop ends in single steps; `mix_lines` sums so many
+
 
 def _address(context: Any, builder: Any, kind: Any, array: Any, line: Any, places: Any) -> Any:
     """Where so many bytes into one line of an array are."""
@@ -95,15 +97,15 @@ def _transposer() -> Callable[..., None]:
 
 
 def _mixer() -> Callable[..., None]:
-    """`mix_lines(block, lines, weights, count, t, out)`: out[t + i] = sum_a weights[a] block[lines[a], t + i], i < 32.
+    """`mix_lines(block, lines, weights, count, t, out)`: out[t + i] = sum_a weights[a] block[lines[a], t + i].
 
     block : (n_lines, n_places) float, C-ordered; lines : (count or more,) uint32; weights, out : of the block's type.
-    The sum runs over a < count in their order; nothing is checked.
+    For i < LANES; the sum runs over a < count in their order. Nothing is checked.
     """
     if numba.config.DISABLE_JIT:
 
         def in_python(block, lines, weights, count, t, out):
-            out[t : t + 32] = weights[:count] @ block[lines[:count], t : t + 32]
+            out[t : t + LANES] = weights[:count] @ block[lines[:count], t : t + LANES]
 
         return in_python
 
@@ -114,7 +116,7 @@ def _mixer() -> Callable[..., None]:
                 context.make_array(kind)(context, builder, value).data
                 for kind, value in ((lines, values[1]), (weights, values[2]))
             )
-            parts = [numbers.places(builder.add(values[4], whole(8 * part))) for part in range(4)]
+            parts = [numbers.places(builder.add(values[4], whole(start))) for start in range(0, LANES, 8)]
             zero = ir.Constant(ir.VectorType(numbers.number, 8), [0.0] * 8)
             sums = [cgutils.alloca_once_value(builder, zero) for _ in parts]
             with cgutils.for_range_slice(builder, whole(0), values[3], whole(1)) as (a, _):

@@ -7,7 +7,7 @@ A block holds the profile of type k over the genes of a spot in row k. Its rows 
 import numpy as np
 
 from .compile import kernel
-from .lanes import mix_lines, prefetch, take_line, transpose_lines
+from .lanes import LANES, mix_lines, prefetch, take_line, transpose_lines
 
 FAST = {"reassoc", "contract", "nsz"}
 INNER_SWEEPS = 60  # Gauss-Seidel sweeps over types for one Newton step, at most
@@ -15,7 +15,6 @@ INNER_SHARE = 0.01  # the inner sweeps end when no type moves by more than this 
 LEAST_PIVOT = 1e-5  # of its diagonal: below, a Hessian counts as singular
 SHORTENINGS = 12
 LEVEL = 0.1
-LANES = 32  # so that no vector loop over the genes of a spot ends in single steps
 LINE = 64  # bytes of a line of the cache
 
 
