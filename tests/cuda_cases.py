@@ -175,12 +175,13 @@ def _laplacian(size, dtype):
     visited = rng.random(n) < 0.6
     moves = np.where(visited, rng.uniform(0, 0.3, n), 0).astype(dtype)
     owed = rng.uniform(0, 0.1, n).astype(dtype)
+    ranks = naive_laplacian.colour_spots(tissue.attention > 0, range(n)).astype(np.int32)
     for relax in (1.0, 1.6):
         expected = naive_laplacian.owe_moves(
-            tissue.attention, moves.astype(float), visited, *STRENGTHS, relax, owed.astype(float)
+            tissue.attention, ranks, moves.astype(float), visited, *STRENGTHS, relax, owed.astype(float)
         )
         yield Case(
-            laplacian.owe_moves, n, (*graph, moves, visited, *STRENGTHS, relax), (owed.copy(),),
+            laplacian.owe_moves, n, (*graph, ranks, moves, visited, *STRENGTHS, relax), (owed.copy(),),
             {0: ("owe_moves", expected)},
         )  # fmt: skip
     factor = rng.uniform(0.5, 1.5, tissue.attention.shape)

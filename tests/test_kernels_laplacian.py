@@ -97,7 +97,7 @@ def test_a_range_touches_nothing_outside_it():
     kernels.apply_laplacian(indptr, indices, weights, degrees, tissue.truth, 1.0, start, stop, product)
     owed, shifted = np.full(n, 7.0), np.full(n, 7.0)
     moves, visited = np.full(n, 0.1), np.ones(n, bool)
-    before = (indptr, indices, weights, degrees, moves, visited, 20.0, 1.0, 1.0, 1.0)
+    before = (indptr, indices, weights, degrees, np.zeros(n, np.int32), moves, visited, 20.0, 1.0, 1.0, 1.0)
     kernels.owe_moves(*before, start, stop, owed)
     arrays = (indptr, indices, weights, 2 * weights, degrees, 2 * degrees, tissue.truth)
     kernels.owe_shift(*arrays, 20.0, 0.9, 1.0, start, stop, shifted)
@@ -132,11 +132,12 @@ def test_owed_after_a_sweep(size, dtype, lambda_spatial, phi, lambda_ridge, rela
     before[rng.random(n) < 0.2] = np.inf  # not known
     before[rng.random(n) < 0.1] = 0
     owed = before.copy()
-    arrays = (*graph_arrays(attention, dtype), moves, visited, lambda_spatial, phi, lambda_ridge, relax)
+    ranks = naive.colour_spots(attention > 0, range(n)).astype(np.int32)
+    arrays = (*graph_arrays(attention, dtype), ranks, moves, visited, lambda_spatial, phi, lambda_ridge, relax)
     for start, stop in ((0, n // 2), (n // 2, n)):
         kernels.owe_moves(*arrays, start, stop, owed)
     strengths = (lambda_spatial, phi, lambda_ridge)
-    expected = naive.owe_moves(attention, moves.astype(float), visited, *strengths, relax, before.astype(float))
+    expected = naive.owe_moves(attention, ranks, moves.astype(float), visited, *strengths, relax, before.astype(float))
     known = np.isfinite(expected)
     np.testing.assert_array_equal(known, np.isfinite(before) | visited)
     np.testing.assert_array_equal(np.isfinite(owed), known)
@@ -237,7 +238,7 @@ def swept(size, strengths, relax, limit=4e-4, most=6):
             spots = np.flatnonzero((colours == colour) & due).astype(np.int32)
             arrays = (*spot_arrays(tissue, np.float64), *graph, spots, 0, len(spots), *strengths, relax, 1e-3)
             visit_spots(*arrays, v, moves)
-        kernels.owe_moves(*graph, moves, due, *strengths, relax, 0, n, owed)
+        kernels.owe_moves(*graph, colours.astype(np.int32), moves, due, *strengths, relax, 0, n, owed)
         yield owed, np.abs(answers(tissue, tissue.attention, strengths, v) - v).max(axis=1)
 
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from ..compile import kernel
 
-LEFT_BY_NEWTON = 100.0  # a step of m leaves about m^2 / v of an abundance v; the faintest that matter are 0.01
+LEFT_BY_NEWTON = 400.0  # a step of m leaves about m^2 / v of an abundance v; the faintest that matter are 0.01
 
 
 @kernel()
@@ -119,19 +119,23 @@ def apply_laplacian(indptr, indices, weights, degrees, values, phi, start, stop,
 
 @kernel()
 def owe_moves(
-    indptr, indices, weights, degrees, moves, visited, lambda_spatial, phi, lambda_ridge, relax, start, stop, owed
-):
+    indptr, indices, weights, degrees, ranks, moves, visited, lambda_spatial, phi, lambda_ridge, relax, start, stop,
+    owed,
+):  # fmt: skip
     """Tell how far each spot may be from its answer after a sweep; updates `owed` in place.
 
     A neighbour's move m_j shifts the gradient of spot i by at most lambda_s phi a_ij m_j, and the curvature is at
     least lambda_s d_i + lambda_r: their ratio is owed, on top of what was owed before where the spot was not visited.
-    A visited spot owes what its own Newton step leaves, some 100 m_i^2, and what over-relaxation overshot.
+    A visited spot owes what its own Newton step leaves, some 400 m_i^2, and what over-relaxation overshot; of its
+    neighbours only the moves of those that came after it, since it has seen the others.
 
     Parameters
     ----------
     indptr, indices, weights : CSR arrays of A, (n_spots + 1,), (n_edges,), (n_edges,)
     degrees : (n_spots,) float
         Row sums of A.
+    ranks : (n_spots,) int32
+        The turn of each spot in the sweep: the number of its colour.
     moves : (n_spots,) float
         Largest change of an abundance of each spot in the sweep; 0 where it was not visited.
     visited : (n_spots,) bool
@@ -147,7 +151,9 @@ def owe_moves(
     for i in range(start, stop):
         pull = 0.0
         for e in range(indptr[i], indptr[i + 1]):
-            pull += weights[e] * moves[indices[e]]
+            j = indices[e]
+            if not visited[i] or ranks[j] > ranks[i]:
+                pull += weights[e] * moves[j]
         debt = owed[i]
         if visited[i]:
             debt = moves[i] * min(relax - 1.0 + LEFT_BY_NEWTON * moves[i], 1.0)

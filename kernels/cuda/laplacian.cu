@@ -1,6 +1,6 @@
 // Twins of kernels/cpu/laplacian.py that run in the passes. Sums are float64, as on the CPU.
 #include "common.cuh"
-#define LEFT_BY_NEWTON 100.0
+#define LEFT_BY_NEWTON 400.0
 
 // A warp a spot, types over lanes.
 extern "C" __global__ void
@@ -23,13 +23,17 @@ apply_laplacian(
 extern "C" __global__ void
 owe_moves(
     const int64* __restrict__ indptr, const int* __restrict__ indices, const real* __restrict__ weights,
-    const real* __restrict__ degrees, const real* __restrict__ moves, const unsigned char* __restrict__ visited,
+    const real* __restrict__ degrees, const int* __restrict__ ranks, const real* __restrict__ moves,
+    const unsigned char* __restrict__ visited,
     double lambda_spatial, double phi, double lambda_ridge, double relax, int64 start, int64 stop, real* owed)
 {
     const int64 i = start + (int64)blockIdx.x * blockDim.x + threadIdx.x;
     if (i >= stop) return;
     double pull = 0;
-    for (int64 e = indptr[i]; e < indptr[i + 1]; ++e) pull += (double)weights[e] * (double)moves[indices[e]];
+    for (int64 e = indptr[i]; e < indptr[i + 1]; ++e) {
+        const int j = indices[e];
+        if (!visited[i] || ranks[j] > ranks[i]) pull += (double)weights[e] * (double)moves[j];
+    }
     double debt = owed[i];
     const double own = moves[i];
     if (visited[i]) debt = own * smaller(relax - 1.0 + LEFT_BY_NEWTON * own, 1.0);

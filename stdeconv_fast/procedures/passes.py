@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 SETTLED = 4e-4  # of an abundance; abundances of a spot sum to about 1
 START = 0.2  # of an abundance: the first fit is but a start
 ROUGH = 3e-2  # of an abundance: where the genes are weighed by what the fit leaves
-EARLY = (30.0, 10.0, 3.0, 1.0)  # of SETTLED, in the passes that others follow
+EARLY = (50.0, 12.0, 3.0, 1.0)  # of SETTLED, in the passes that others follow
 FEW = 1 / 500  # of the spots: a pass that another one follows leaves so few to it
 MOST_SWEEPS = 100  # in one pass
 MOST_RELAXED = 1.8
@@ -135,13 +135,13 @@ def settle(
     limit *= 1.0 if problem.gram is None else GAUSSIAN_SHARE
     wide = limit * early if relax == 1.0 else limit
     rest = wide * (2 - relax) ** 2  # what is left adds up over the sweeps not made: the more, the slower they gain
-    last, due, changed = 0.0, owed > rest, 0
+    last, due, changed, ranks = 0.0, owed > rest, 0, solve_types.rank(links)
     for turn in range(most):
         n_due = int(np.count_nonzero(due))
         if n_due <= few * len(due):
             break
         moves = solve_types.sweep(problem, abundances, links, *strengths, workers, due, relax)
-        solve_types.owe_moves(links, moves, due, *strengths, relax, owed, workers)
+        solve_types.owe_moves(links, ranks, moves, due, *strengths, relax, owed, workers)
         moved = float(moves.mean(dtype=np.float64))
         if turn > 1 and 2 * n_due > len(due):  # before, the spots still find their own answer; after, few are left
             gain = moved / last

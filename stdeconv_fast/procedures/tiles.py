@@ -348,7 +348,7 @@ class Tiled:
         none = np.zeros(0)
         across = Graph(ends, indices, none.astype(np.int64), none, links.weights[edges], links.degrees, ())
         still = np.zeros(self.n_spots, dtype=bool)
-        solve_types.owe_moves(across, moves, still, *strengths, 1.0, owed, ALONE)
+        solve_types.owe_moves(across, solve_types.rank(across), moves, still, *strengths, 1.0, owed, ALONE)
 
     def measure_fit(
         self, known: Reference, abundances: np.ndarray, direction: uncertainty.Direction

@@ -183,8 +183,17 @@ def _before(problem: Problem, graph: Graph) -> tuple[np.ndarray, ...]:
     )  # fmt: skip
 
 
+def rank(graph: Graph) -> np.ndarray:
+    """The turn of each spot in a sweep, (n_spots,) int32: the number of its colour."""
+    ranks = np.zeros_like(graph.indptr, dtype=np.int32, shape=graph.n_spots)
+    for number, colour in enumerate(graph.colours):
+        ranks[colour] = number
+    return ranks
+
+
 def owe_moves(
     graph: Graph,
+    ranks: np.ndarray,
     moves: np.ndarray,
     visited: np.ndarray,
     lambda_spatial: float,
@@ -194,10 +203,19 @@ def owe_moves(
     owed: np.ndarray,
     workers: Workers,
 ) -> None:
-    """After a sweep: bound how far each spot is from its answer; updates `owed`, (n_spots,), in place."""
+    """After a sweep: bound how far each spot is from its answer; updates `owed`, (n_spots,), in place.
+
+    Parameters
+    ----------
+    ranks : (n_spots,) int32
+        The turn of each spot in the sweep, by `rank`.
+    moves : (n_spots,) float
+        What the sweep returned.
+    visited : (n_spots,) bool
+    """
     before = (
-        graph.indptr, graph.indices, graph.weights, graph.degrees, moves, visited, lambda_spatial, phi, lambda_ridge,
-        relax,
+        graph.indptr, graph.indices, graph.weights, graph.degrees, ranks, moves, visited, lambda_spatial, phi,
+        lambda_ridge, relax,
     )  # fmt: skip
     workers.over(laplacian.owe_moves, graph.n_spots, before, (owed,))
 

@@ -32,16 +32,17 @@ def apply_laplacian(attention, values, phi):
     return (np.diag(attention.sum(axis=1)) - phi * attention) @ values
 
 
-def owe_moves(attention, moves, visited, lambda_spatial, phi, lambda_ridge, relax, owed):
+def owe_moves(attention, ranks, moves, visited, lambda_spatial, phi, lambda_ridge, relax, owed):
     """What each spot owes after a sweep.
 
     It owes its own step's rest (visited) or its old debt, and its neighbours' moves. The rest of a step m is m times
-    the part that was overshot and a hundred times m, but no more than m; the moves pull by lambda_s phi sum_j a_ij m_j
-    over lambda_s d_i + lambda_r.
+    the part that was overshot and four hundred times m, but no more than m; the moves pull by
+    lambda_s phi sum_j a_ij m_j over lambda_s d_i + lambda_r, where a visited spot has seen those of lower ranks.
     """
-    own = np.where(visited, moves * np.minimum(relax - 1 + 100 * moves, 1), owed)
+    own = np.where(visited, moves * np.minimum(relax - 1 + 400 * moves, 1), owed)
     curvature = lambda_spatial * attention.sum(axis=1) + lambda_ridge
-    pull = lambda_spatial * phi * attention @ moves
+    unseen = ~visited[:, None] | (ranks[None, :] > ranks[:, None])
+    pull = lambda_spatial * phi * (attention * unseen) @ moves
     return own + np.divide(pull, curvature, out=np.zeros(len(own)), where=curvature > 0)
 
 
