@@ -7,7 +7,7 @@ A block holds the profile of type k over the genes of a spot in row k. Its rows 
 import numpy as np
 
 from .compile import kernel
-from .lanes import LANES, mix_lines, prefetch, take_line, transpose_lines
+from .lanes import LANES, PIECE, copy_line, cross_lines, dot_lines, mix_lines, prefetch, take_line, transpose_lines
 
 FAST = {"reassoc", "contract", "nsz"}
 INNER_SWEEPS = 60  # Gauss-Seidel sweeps over types for one Newton step, at most
@@ -20,7 +20,7 @@ LINE = 64  # bytes of a line of the cache
 
 @kernel(inline="always")
 def make_room(indptr, spots, start, stop, profiles_t):
-    """Arrays that one spot after the other overwrites: five by gene, four by type, genes, types, and four of both."""
+    """Arrays that one spot after the other overwrites: five by gene, five by type, genes, types, and three of both."""
     n_types, kind = profiles_t.shape[1], profiles_t.dtype
     longest = 0
     for s in range(start, stop):
@@ -30,12 +30,15 @@ def make_room(indptr, spots, start, stop, profiles_t):
         np.empty(longest, kind), np.empty(longest, kind), np.empty(longest, kind), np.empty(longest, kind),
         np.empty(longest, kind),
     )  # fmt: skip
-    by_type = np.empty(n_types, kind), np.empty(n_types, kind), np.empty(n_types, kind), np.empty(n_types, kind)
     genes, types = np.empty(longest, np.uint32), np.empty(n_types, np.uint32)
-    pair, room = np.empty((2, longest), kind), np.empty(n_types * longest, kind)
-    width = n_types // 8 * 8 + 8  # more than n_types, in lines of eight
-    hessian, factor = np.zeros((n_types + 1, width), kind), np.zeros((n_types, width), kind)
-    return by_gene, by_type, genes, types, pair, room, hessian, factor
+    room = np.empty(n_types * longest, kind)
+    width = (n_types + 3) // 8 * 8 + 8  # in lines of eight, with room for a right side or three columns more
+    by_type = (
+        np.empty(n_types, kind), np.empty(width, kind), np.empty(n_types, kind), np.empty(n_types, kind),
+        np.empty(n_types, kind),
+    )  # fmt: skip
+    hessian, factor = np.zeros((n_types, width), kind), np.zeros((n_types + 1, width), kind)
+    return by_gene, by_type, genes, types, room, hessian, factor
 
 
 @kernel(inline="always")
@@ -77,18 +80,12 @@ def gather_profiles(profiles_t, genes, length, block):
 
 @kernel(fastmath=FAST, inline="always")
 def dot_rows(block, count, length, x, out):
-    """Overwrite out[:count] by the products of the first rows of a block with a vector, four at a time."""
-    zero = x.dtype.type(0)
-    last = count - 1
-    for a in range(0, count, 4):
-        b, c, d = min(a + 1, last), min(a + 2, last), min(a + 3, last)
-        dot_a, dot_b, dot_c, dot_d = zero, zero, zero, zero
-        for t in range(length):
-            dot_a += block[a, t] * x[t]
-            dot_b += block[b, t] * x[t]
-            dot_c += block[c, t] * x[t]
-            dot_d += block[d, t] * x[t]
-        out[a], out[b], out[c], out[d] = dot_a, dot_b, dot_c, dot_d
+    """Overwrite out[:count], which ends at a multiple of eight or beyond, by products of the first rows and a vector.
+
+    They are summed over so many places, a multiple of `PIECE`.
+    """
+    for a in range(0, count, 8):
+        dot_lines(block, a, count, x, length, out)
 
 
 @kernel(inline="always")
@@ -103,9 +100,8 @@ def expect(block, v, length, types, weights, mean):
     """Overwrite `mean` by what abundances make expect; `types` and `weights` are room."""
     present = 0
     for k in range(v.shape[0]):
-        if v[k] != v.dtype.type(0):
-            types[present], weights[present] = k, v[k]
-            present += 1
+        types[present], weights[present] = k, v[k]
+        present += 1 if v[k] != v.dtype.type(0) else 0
     mix_rows(block, types, weights, present, length, mean)
 
 
@@ -122,54 +118,28 @@ def pull_of_neighbours(i, graph_indptr, graph_indices, graph_weights, abundances
 
 
 @kernel(fastmath=FAST, inline="always")
-def sum_curvature(block, types, n_active, length, curve, diagonal, pair, hessian):
-    """Overwrite `hessian`, over the active types, by sum_t curve_t b_at b_bt + diagonal; two rows by four at a time.
-
-    `pair`, (2, length or more), is overwritten.
-    """
-    zero = curve.dtype.type(0)
-    last = n_active - 1
-    one, two = pair[0], pair[1]
+def sum_curvature(block, types, n_active, length, curve, diagonal, hessian):
+    """Overwrite the upper triangle of `hessian`, over the active types, by sum_t curve_t b_at b_bt + diagonal."""
     for a in range(0, n_active, 2):
-        c = min(a + 1, last)
-        first, second = block[types[a]], block[types[c]]
-        for t in range(length):
-            one[t] = curve[t] * first[t]
-            two[t] = curve[t] * second[t]
-        for b in range(0, c + 1, 4):
-            d, e, f = min(b + 1, last), min(b + 2, last), min(b + 3, last)
-            row_b, row_d, row_e, row_f = block[types[b]], block[types[d]], block[types[e]], block[types[f]]
-            ab, ad, ae, af, cb, cd, ce, cf = zero, zero, zero, zero, zero, zero, zero, zero
-            for t in range(length):
-                ab += one[t] * row_b[t]
-                ad += one[t] * row_d[t]
-                ae += one[t] * row_e[t]
-                af += one[t] * row_f[t]
-                cb += two[t] * row_b[t]
-                cd += two[t] * row_d[t]
-                ce += two[t] * row_e[t]
-                cf += two[t] * row_f[t]
-            hessian[a, b], hessian[a, d], hessian[a, e], hessian[a, f] = ab, ad, ae, af
-            hessian[c, b], hessian[c, d], hessian[c, e], hessian[c, f] = cb, cd, ce, cf
+        for b in range(a, n_active, 4):
+            cross_lines(block, types, n_active, a, b, curve, length, hessian)
     for a in range(n_active):
         hessian[a, a] += diagonal
-        for b in range(a):
-            hessian[b, a] = hessian[a, b]
 
 
 @kernel(fastmath=FAST, inline="always")
 def solve_directly(hessian, gradient, types, n_active, v, direction, inverse, factor):
     """Overwrite `direction` by -H^-1 g, by the factors L D L' of H; whether H has them and v + d is not negative.
 
-    `factor`, (n_types, n_types + 1 or more, a multiple of 8), is overwritten: its upper triangle by D L', eight numbers
+    `hessian` is read in its upper triangle. That of `factor`, of the same width, is overwritten by D L', eight numbers
     of a row at a time, and `inverse` by 1 / D. A type that those before it leave no curvature takes no part, and its
     step is 0.
     """
     zero, one = gradient.dtype.type(0), gradient.dtype.type(1)
     sound = True
     for a in range(n_active):
-        for b in range(n_active):
-            factor[a, b] = hessian[a, b]
+        for b in range(a // 8 * 8, n_active, 8):
+            copy_line(hessian, factor, a, b)
         factor[a, n_active] = -gradient[types[a]]
     for c in range(n_active):
         own = factor[c, c] > gradient.dtype.type(LEAST_PIVOT) * hessian[c, c]
@@ -189,43 +159,49 @@ def solve_directly(hessian, gradient, types, n_active, v, direction, inverse, fa
 
 
 @kernel(fastmath=FAST, inline="always")
-def sweep_types(hessian, gradient, types, n_active, v, direction, inverse):
+def sweep_types(hessian, gradient, types, n_active, v, direction, inverse, back, factor):
     """Bring `direction` to the least of g'd + d'Hd/2 under v + d >= 0: Gauss-Seidel over the active types.
 
-    `hessian` is over the active types alone; its last row, the maintained gradient g + Hd, and `inverse`, the inverse
-    diagonal, are overwritten.
+    `hessian` is read in its upper triangle. `factor` is overwritten by -H_ab / H_bb and, in its last row, by the step
+    that each type would take without bounds, -(g + Hd)_b / H_bb; `back` by the longest step back of each type. So from
+    one step to the next it is but a product, a sum and a comparison.
     """
-    zero = gradient.dtype.type(0)
-    slope = hessian.shape[0] - 1
+    zero, one = gradient.dtype.type(0), gradient.dtype.type(1)
+    wanted = factor.shape[0] - 1
     for a in range(n_active):
-        hessian[slope, a] = gradient[types[a]]
-        inverse[a] = gradient.dtype.type(1) / hessian[a, a] if hessian[a, a] > zero else zero
+        inverse[a] = one / hessian[a, a] if hessian[a, a] > zero else zero
+        factor[wanted, a] = -gradient[types[a]] * inverse[a]
+        back[a] = -v[types[a]] - direction[a]
+    for a in range(n_active):
+        for b in range(a):
+            factor[a, b] = -hessian[b, a] * inverse[b]
+        for b in range(a, n_active):
+            factor[a, b] = -hessian[a, b] * inverse[b]
     for a in range(n_active):
         if direction[a] != zero:
             for b in range(0, n_active, 8):
-                take_line(hessian, slope, a, -direction[a], b)
-    own = hessian[slope, 0]  # ahead of the line, whose way through memory would be waited for at each type
+                take_line(factor, wanted, a, -direction[a], b)
+    own = factor[wanted, 0]  # ahead of the line, whose way through memory would be waited for at each type
     for _ in range(INNER_SWEEPS):
         change, longest = zero, zero
         for a in range(n_active):
-            step = max(direction[a] - own * inverse[a], -v[types[a]]) - direction[a]
+            step = max(own, back[a])
+            least, reached = -v[types[a]], direction[a] + own
             after = a + 1 if a + 1 < n_active else 0
-            own = hessian[slope, after]
-            if step != zero:
-                direction[a] += step
-                own += hessian[a, after] * step
-                for b in range(0, n_active, 8):
-                    take_line(hessian, slope, a, -step, b)
-                change = max(change, abs(step))
-            longest = max(longest, abs(direction[a]))
+            own = factor[wanted, after] + factor[a, after] * step
+            for b in range(0, n_active, 8):
+                take_line(factor, wanted, a, -step, b)
+            reached = max(reached, least)
+            direction[a], back[a] = reached, least - reached
+            change, longest = max(change, abs(step)), max(longest, abs(reached))
         if change <= gradient.dtype.type(INNER_SHARE) * longest:
             break
 
 
 @kernel(fastmath=FAST, inline="always")
 def find_step(
-    block, length, y, mean, total, profile_sums, diagonal, pull, v, near,
-    ratio, curve, pair, gradient, hessian, factor, types, direction, inverse,
+    block, length, filled, y, mean, total, profile_sums, diagonal, pull, v, near,
+    ratio, curve, gradient, hessian, factor, types, direction, inverse, back,
 ):  # fmt: skip
     """Overwrite `types` by the active types and `direction` by their step; the number of active types.
 
@@ -233,30 +209,31 @@ def find_step(
     the least of the quadratic model without bounds is tried first, since it mostly keeps them, and the sweeps over
     the types begin there. All further arguments are room, and are overwritten: `gradient` by that at v.
     """
-    zero = v.dtype.type(0)
+    zero, one = v.dtype.type(0), v.dtype.type(1)
     for t in range(length):
-        ratio[t] = y[t] / mean[t]
-        curve[t] = ratio[t] / mean[t]
-    dot_rows(block, v.shape[0], length, ratio, gradient)
+        inverted = one / mean[t]
+        ratio[t] = y[t] * inverted
+        curve[t] = ratio[t] * inverted
+    counted = (filled + PIECE - 1) // PIECE * PIECE  # beyond, no place has counts
+    dot_rows(block, v.shape[0], counted, ratio, gradient)
     n_active = 0
     for k in range(v.shape[0]):
         gradient[k] = total * profile_sums[k] - gradient[k] + diagonal * v[k] - pull[k]
-        if v[k] > zero or gradient[k] < zero:
-            types[n_active] = k
-            n_active += 1
-    sum_curvature(block, types, n_active, length, curve, diagonal, pair, hessian)
+        types[n_active] = k
+        n_active += 1 if (v[k] > zero) | (gradient[k] < zero) else 0
+    sum_curvature(block, types, n_active, counted, curve, diagonal, hessian)
     falls = zero  # slope along the step
     if near:
         if solve_directly(hessian, gradient, types, n_active, v, direction, inverse, factor):
             return n_active
         for a in range(n_active):
             direction[a] = max(direction[a], -v[types[a]])
-        sweep_types(hessian, gradient, types, n_active, v, direction, inverse)
+        sweep_types(hessian, gradient, types, n_active, v, direction, inverse, back, factor)
         for a in range(n_active):
             falls += gradient[types[a]] * direction[a]
     if not falls < zero:  # as it does for sweeps from 0
         direction[:n_active] = zero
-        sweep_types(hessian, gradient, types, n_active, v, direction, inverse)
+        sweep_types(hessian, gradient, types, n_active, v, direction, inverse, back, factor)
     return n_active
 
 

@@ -354,14 +354,42 @@ def test_rows_of_a_block_are_mixed(count, dtype):
 
 
 @DTYPE
+@pytest.mark.parametrize("count", [1, 2, 3, 4, 7, 8, 9, 20])
+def test_products_of_the_rows_of_a_block(count, dtype):
+    """With a vector, and weighted with each other; places beyond the length are not read, nor others written."""
+    rng = np.random.default_rng(count)
+    length, width = 3 * newton.PIECE, (20 + 3) // 8 * 8 + 8
+    block, x = rng.random((20, 4 * newton.PIECE)).astype(dtype), rng.random(4 * newton.PIECE).astype(dtype)
+    block[:, length:], x[length:] = np.nan, np.nan
+    rows, out, matrix = rng.permutation(20).astype(np.uint32), np.full(32, -1, dtype), np.full((20, width), -1, dtype)
+
+    @njit
+    def multiply(block, rows, count, length, x, out, matrix):
+        newton.dot_rows(block, count, length, x, out)
+        newton.sum_curvature(block, rows, count, length, x, x.dtype.type(3), matrix)
+
+    multiply(block, rows, count, length, x, out, matrix)
+    known, factor = block[:, :length].astype(float), x[:length].astype(float)
+    loose = {"rtol": 20 * np.finfo(dtype).eps}
+    np.testing.assert_allclose(out[:count], known[:count] @ factor, **loose)
+    assert (out[(count + 7) // 8 * 8 :] == -1).all()
+    taken = known[rows[:count]]
+    upper = np.triu_indices(count)
+    expected = (taken * factor @ taken.T + 3 * np.eye(count))[upper]
+    np.testing.assert_allclose(matrix[:count, :count][upper], expected, **loose)
+    assert (matrix[count:] == -1).all() and (matrix[:, count + 3 :] == -1).all()
+
+
+@DTYPE
 @pytest.mark.parametrize("n_active", [1, 2, 7, 8, 9, 16, 30])
 def test_a_newton_step_is_solved_for(n_active, dtype):
-    """By factors where the bounds are far, by sweeps from any start; `hessian` keeps all but its last row."""
+    """By factors where the bounds are far, by sweeps from any start; of `hessian` the upper triangle is read alone."""
     rng = np.random.default_rng(n_active)
     n_types, width = 30, 32
     half = rng.normal(size=(n_active, 3 * n_active))
-    hessian, factor = np.zeros((n_types + 1, width), dtype), np.zeros((n_types, width), dtype)
-    hessian[:n_active, :n_active] = half @ half.T + n_active * np.eye(n_active)
+    hessian, factor = np.full((n_types, width), 7, dtype), np.zeros((n_types + 1, width), dtype)
+    matrix = half @ half.T + n_active * np.eye(n_active)
+    hessian[:n_active, :n_active] = np.triu(matrix) + 7 * np.tri(n_active, k=-1)
     types, gradient = rng.permutation(n_types).astype(np.uint32), rng.normal(size=n_types).astype(dtype)
     v, direction, inverse = np.full(n_types, 100, dtype), np.zeros(n_types, dtype), np.zeros(n_types, dtype)
 
@@ -370,19 +398,18 @@ def test_a_newton_step_is_solved_for(n_active, dtype):
         return newton.solve_directly(hessian, gradient, types, n_active, v, direction, inverse, factor)
 
     @njit
-    def sweep(hessian, gradient, types, n_active, v, direction, inverse):
-        newton.sweep_types(hessian, gradient, types, n_active, v, direction, inverse)
+    def sweep(hessian, gradient, types, n_active, v, direction, inverse, back, factor):
+        newton.sweep_types(hessian, gradient, types, n_active, v, direction, inverse, back, factor)
 
     before = hessian.copy()
     assert solve(hessian, gradient, types, n_active, v, direction, inverse, factor)
-    matrix = before[:n_active, :n_active].astype(float)
     expected = np.linalg.solve(matrix, -gradient[types[:n_active]].astype(float))
     loose = 1e4 * np.finfo(dtype).eps * np.abs(expected).max()
     np.testing.assert_allclose(direction[:n_active], expected, atol=loose)
     for start in (np.zeros_like(direction), direction.copy(), rng.normal(size=n_types).astype(dtype)):
-        sweep(hessian, gradient, types, n_active, v, start, inverse)
+        sweep(hessian, gradient, types, n_active, v, start, inverse, np.zeros_like(v), factor)
         assert np.abs(start[:n_active] - expected).max() <= 0.02 * np.abs(expected).max()
-    np.testing.assert_array_equal(hessian[:n_types], before[:n_types])
+    np.testing.assert_array_equal(hessian, before)
     v[types[0]] = max(-expected[0] / 2, 0)  # a bound that the first type's step would leave, if it is downwards
     assert solve(hessian, gradient, types, n_active, v, direction, inverse, factor) == (expected[0] >= 0)
 

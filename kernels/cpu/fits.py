@@ -92,8 +92,9 @@ def measure_errors(
     move = np.empty(longest)
     curve = np.empty(longest)
     loud = np.empty(longest)
-    hessian = np.empty((n_types, n_types))
-    noise = np.empty((n_types, n_types))
+    width = (n_types + 7) // 8 * 8
+    hessian = np.empty((n_types, width))
+    noise = np.empty((n_types, width))
     scale = np.empty(n_types)
     share = np.empty(n_types)
     x = np.empty(n_types)

@@ -5,6 +5,7 @@ from ..lanes import prefetch
 from ..newton import (
     FAST,
     LANES,
+    PIECE,
     dot_rows,
     expect,
     find_step,
@@ -33,9 +34,9 @@ def _solve_spots(
     n_types = profiles_t.shape[1]
     kind = profiles_t.dtype
     zero = kind.type(0)
-    by_gene, by_type, genes, types, pair, room, hessian, factor = rooms
+    by_gene, by_type, genes, types, room, hessian, factor = rooms
     y, mean, move, ratio, curve = by_gene
-    pull, gradient, direction, inverse = by_type
+    pull, gradient, direction, inverse, back = by_type
     lam, ridge = kind.type(lambda_spatial), kind.type(lambda_ridge)
 
     for s in range(start, stop):
@@ -51,13 +52,14 @@ def _solve_spots(
         some = zero
         for t in range(filled):
             some += y[t]
+        counted = (filled + PIECE - 1) // PIECE * PIECE
         # without any count they would end at 0
         for turn in range(warm_steps if some > zero and totals[i] > zero else 0):
             # expectation-maximisation: cheap while all types are in; then the faint ones are left to the active set
             for t in range(length):
                 ratio[t] = y[t] / mean[t]
             top, reached = zero, zero  # the largest abundance, the expected counts
-            dot_rows(block, n_types, length, ratio, gradient)
+            dot_rows(block, n_types, counted, ratio, gradient)
             for k in range(n_types):
                 growth = gradient[k] / (totals[i] * profile_sums[k])
                 v[k] *= growth * growth if turn < warm_steps - 1 else growth
@@ -75,8 +77,8 @@ def _solve_spots(
         while steps < max_steps:
             steps += 1
             n_active = find_step(
-                block, length, y, mean, totals[i], profile_sums, diagonal, pull, v, False,
-                ratio, curve, pair, gradient, hessian, factor, types, direction, inverse,
+                block, length, filled, y, mean, totals[i], profile_sums, diagonal, pull, v, False,
+                ratio, curve, gradient, hessian, factor, types, direction, inverse, back,
             )  # fmt: skip
             least = kind.type(tolerance) * v.sum()
             share, largest = share_of_step(
@@ -155,9 +157,9 @@ def _visit_spots(
     n_types = profiles_t.shape[1]
     kind = profiles_t.dtype
     zero = kind.type(0)
-    by_gene, by_type, genes, types, pair, room, hessian, factor = rooms
+    by_gene, by_type, genes, types, room, hessian, factor = rooms
     y, mean, move, ratio, curve = by_gene
-    pull, gradient, direction, inverse = by_type
+    pull, gradient, direction, inverse, back = by_type
     lam, ridge = kind.type(lambda_spatial), kind.type(lambda_ridge)
 
     for s in range(start, stop):
@@ -178,8 +180,8 @@ def _visit_spots(
         diagonal = lam * degrees[i] + ridge
         pull_of_neighbours(i, graph_indptr, graph_indices, graph_weights, abundances, lam * kind.type(phi), pull)
         n_active = find_step(
-            block, length, y, mean, totals[i], profile_sums, diagonal, pull, v, True,
-            ratio, curve, pair, gradient, hessian, factor, types, direction, inverse,
+            block, length, filled, y, mean, totals[i], profile_sums, diagonal, pull, v, True,
+            ratio, curve, gradient, hessian, factor, types, direction, inverse, back,
         )  # fmt: skip
         share, _ = share_of_step(
             block, length, types, n_active, direction, v, y, mean, gradient, totals[i], profile_sums, diagonal, pull,
@@ -193,11 +195,13 @@ def _visit_spots(
             left += max(v[types[a]] + step * direction[a], zero)
         if left < kind.type(LEAST_LEFT) * whole:  # relaxed too far: next to nothing would be left
             step = share
+        largest = zero
         for a in range(n_active):
             k = types[a]
             moved = max(v[k] + step * direction[a], zero)
-            moves_out[i] = max(moves_out[i], abs(moved - v[k]))
+            largest = max(largest, abs(moved - v[k]))
             v[k] = moved
+        moves_out[i] = largest
 
 
 @kernel(fastmath=FAST)
