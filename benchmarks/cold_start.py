@@ -103,13 +103,14 @@ def main() -> int:
         print(run_once(options.run))
         return 0
     from benchmarks.growth import make_size
+    from benchmarks.processes import machine
 
     with tempfile.TemporaryDirectory() as folder:
         make_size(options.n_spots, folder)
         rows = measure(Path(folder), options.repeats, options.all)
     print(told(rows))
     if options.json:
-        whole = {"n_spots": options.n_spots, "repeats": options.repeats, "rows": rows}
+        whole = {"n_spots": options.n_spots, "repeats": options.repeats, "machine": machine(), "rows": rows}
         Path(options.json).write_text(json.dumps(whole, indent=1) + "\n")
     return 0
 

@@ -23,6 +23,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from benchmarks.processes import machine  # noqa: E402
+
 SHORT = 0.1  # seconds
 LINEAR = 1.2  # an exponent up to this counts as linear: between runs of the same size 0.15 is noise here
 
@@ -88,7 +90,7 @@ def main() -> int:
             command = [sys.executable, __file__, "--run", str(size), folder]
             command += ["--repeats", str(options.repeats), "--n-jobs", str(options.n_jobs)]
             done = subprocess.run(command, check=True, capture_output=True, text=True)
-        rows.append(json.loads(done.stdout.splitlines()[-1]))
+        rows.append({**json.loads(done.stdout.splitlines()[-1]), "machine": machine()})
         row = rows[-1]
         print(f"{size} bins: {row['seconds']['total']:.2f} s, peak {row['peak_mb']:.0f} MB "
               f"({row['before_mb']:.0f} MB with the input alone)", flush=True)  # fmt: skip

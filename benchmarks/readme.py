@@ -25,6 +25,13 @@ from benchmarks.readme_trust import to_table as _table  # noqa: E402
 METHODS = ("ours", "ours, cell level", "ours, least squares", "NNLS", "flashdeconv")
 
 
+def _on(entries: list[dict]) -> str:
+    """A line that names the processors on which times were measured, where the numbers hold them."""
+    held = [entry["machine"] for entry in entries if "machine" in entry]
+    named = sorted({f"{machine['cores']} cores, {machine['cpu']}" for machine in held})
+    return f"\n\nMeasured on: {'; '.join(named)}." if named else ""
+
+
 def accuracy() -> str:
     """Pearson / JSD of each method by set, and the means of the four measures."""
     rows = _load("accuracy")
@@ -89,13 +96,13 @@ def growth() -> str:
          f"{row['seconds']['total']:.2f}", f"{row['peak_mb']:.0f}"]
         for row in rows
     ]  # fmt: skip
-    return _table(["bins", *names, "total s", "peak MB"], out)
+    return _table(["bins", *names, "total s", "peak MB"], out) + _on(rows)
 
 
 def peers() -> str:
     """Wall, CPU and peak memory of whole processes and Pearson, ours and flashdeconv, by kind and number of spots."""
-    out = []
-    for entry in _load("peers"):
+    entries, out = _load("peers"), []
+    for entry in entries:
         ours, peer, scores = entry["tools"]["ours"], entry["tools"].get("flashdeconv"), entry["scores"]
         kind = {"hd": "bins, 320 counts", "visium": "spots, 5,000 counts"}[entry["kind"]]
         pair = [
@@ -110,7 +117,8 @@ def peers() -> str:
             + [pair[0][1], pair[1][1], " / ".join("-" if value is None else f"{value:.3f}" for value in pearson)]
         )
     head = ["tissue", "spots", "ours, s", "flashdeconv, s", "times faster above the floor", "times less CPU above it"]
-    return _table([*head, "ours, peak MB", "flashdeconv, peak MB", "Pearson, ours / flashdeconv"], out)
+    table = _table([*head, "ours, peak MB", "flashdeconv, peak MB", "Pearson, ours / flashdeconv"], out)
+    return table + _on(entries)
 
 
 def at_scale() -> str:
@@ -160,11 +168,11 @@ def roofline() -> str:
 
 def cold_start() -> str:
     """Seconds of whole processes, with and without compiled kernels on disk."""
-    out = []
-    for row in _load("cold_start")["rows"]:
+    found, out = _load("cold_start"), []
+    for row in found["rows"]:
         own = row["in_deconvolve"]
         out.append([row["what"], f"{row['seconds']:.2f}", "-" if own is None else f"{own:.2f}"])
-    return _table(["a process of its own, 1,000 bins", "seconds", "of these in deconvolve"], out)
+    return _table(["a process of its own, 1,000 bins", "seconds", "of these in deconvolve"], out) + _on([found])
 
 
 BLOCKS = {
