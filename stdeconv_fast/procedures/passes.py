@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 SETTLED = 4e-4  # of an abundance; abundances of a spot sum to about 1
 START = 0.2  # of an abundance: the first fit is but a start
 ROUGH = 3e-2  # of an abundance: where the genes are weighed by what the fit leaves
-EARLY = (50.0, 12.0, 3.0, 1.0)  # of SETTLED, in the passes that others follow
+EARLY = (1.0, 3.0, 12.0, 50.0)  # of SETTLED, in a pass that one, two, three, and more others follow
 FEW = 1 / 500  # of the spots: a pass that another one follows leaves so few to it
 MOST_SWEEPS = 100  # in one pass
 MOST_RELAXED = 1.8
@@ -183,7 +183,7 @@ def alternate(
 
     The first pass has place alone; each further one has attention from the abundances so far, and visits the spots
     that the fresh weights may move by more than `limit`. The passes end early when there is none. A pass that another
-    one follows may leave more, `EARLY` times `limit`, unless it is over-relaxed (`settle`).
+    one follows may leave more, `EARLY` times `limit` by how many follow, unless it is over-relaxed (`settle`).
     """
     links = attention.attend_by_place(places, abundances.dtype, workers)
     strengths = (lambda_spatial, phi, lambda_ridge)
@@ -198,7 +198,7 @@ def alternate(
             if not (owed > limit).any():
                 break
         last = turn == passes - 1
-        few, early = (0.0, 1.0) if last else (FEW, EARLY[min(turn, len(EARLY) - 1)])
+        few, early = (0.0, 1.0) if last else (FEW, EARLY[min(passes - turn - 1, len(EARLY)) - 1])
         relax = pieces.settle(abundances, links, *strengths, owed, relax, limit, few, early)
         tick()
     return links
