@@ -7,7 +7,7 @@ A block holds the profile of type k over the genes of a spot in row k. Its rows 
 import numpy as np
 
 from .compile import kernel
-from .lanes import LANES, PIECE, copy_line, cross_lines, dot_lines, mix_lines, prefetch, take_line, transpose_lines
+from .lanes import LANES, copy_line, cross_lines, dot_lines, mix_lines, prefetch, take_line, transpose_lines
 
 FAST = {"reassoc", "contract", "nsz"}
 INNER_SWEEPS = 60  # Gauss-Seidel sweeps over types for one Newton step, at most
@@ -200,12 +200,13 @@ def sweep_types(hessian, gradient, types, n_active, v, direction, inverse, back,
 
 @kernel(fastmath=FAST, inline="always")
 def find_step(
-    block, length, filled, y, mean, total, profile_sums, diagonal, pull, v, near,
+    block, length, counted, y, mean, total, profile_sums, diagonal, pull, v, near,
     ratio, curve, gradient, hessian, factor, types, direction, inverse, back,
 ):  # fmt: skip
     """Overwrite `types` by the active types and `direction` by their step; the number of active types.
 
-    The types above 0 and those that the slope draws up from 0 take part. `near` tells that the answer is near: then
+    The types above 0 and those that the slope draws up from 0 take part. No place from `counted` on, a multiple of
+    `PIECE`, has counts. `near` tells that the answer is near: then
     the least of the quadratic model without bounds is tried first, since it mostly keeps them, and the sweeps over
     the types begin there. All further arguments are room, and are overwritten: `gradient` by that at v.
     """
@@ -214,7 +215,6 @@ def find_step(
         inverted = one / mean[t]
         ratio[t] = y[t] * inverted
         curve[t] = ratio[t] * inverted
-    counted = (filled + PIECE - 1) // PIECE * PIECE  # beyond, no place has counts
     dot_rows(block, v.shape[0], counted, ratio, gradient)
     n_active = 0
     for k in range(v.shape[0]):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numba import njit
 
-from stdeconv_fast.kernels import newton
+from stdeconv_fast.kernels import lanes, newton
 from stdeconv_fast.kernels.cpu import spots as kernels
 from tests.naive import spots as naive
 from tests.naive.laplacian import colour_spots
@@ -358,8 +358,8 @@ def test_rows_of_a_block_are_mixed(count, dtype):
 def test_products_of_the_rows_of_a_block(count, dtype):
     """With a vector, and weighted with each other; places beyond the length are not read, nor others written."""
     rng = np.random.default_rng(count)
-    length, width = 3 * newton.PIECE, (20 + 3) // 8 * 8 + 8
-    block, x = rng.random((20, 4 * newton.PIECE)).astype(dtype), rng.random(4 * newton.PIECE).astype(dtype)
+    length, width = 3 * lanes.PIECE, (20 + 3) // 8 * 8 + 8
+    block, x = rng.random((20, 4 * lanes.PIECE)).astype(dtype), rng.random(4 * lanes.PIECE).astype(dtype)
     block[:, length:], x[length:] = np.nan, np.nan
     rows, out, matrix = rng.permutation(20).astype(np.uint32), np.full(32, -1, dtype), np.full((20, width), -1, dtype)
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from ..compile import kernel
 
-LEFT_BY_NEWTON = 400.0  # a step of m leaves about m^2 / v of an abundance v; the faintest that matter are 0.01
+LEFT_BY_NEWTON = 400.0  # a step of m leaves about m^2 / v of an abundance v, 0.01 and more; a shortened one more
 
 
 @kernel()

@@ -1,11 +1,9 @@
 """The type level: abundances of the cell types in each spot, one spot at a time, neighbours held."""
 
 from ..compile import kernel
-from ..lanes import prefetch
+from ..lanes import LANES, PIECE, prefetch
 from ..newton import (
     FAST,
-    LANES,
-    PIECE,
     dot_rows,
     expect,
     find_step,
@@ -42,7 +40,7 @@ def _solve_spots(
     for s in range(start, stop):
         i = spots[s]
         filled = indptr[i + 1] - indptr[i]
-        length = (filled + LANES - 1) // LANES * LANES
+        length, counted = (filled + LANES - 1) // LANES * LANES, (filled + PIECE - 1) // PIECE * PIECE
         v, block = abundances[i], room[: n_types * length].reshape(n_types, length)
         gather_counts(indices, data, gene_weights, indptr[i], filled, length, genes, y)
         gather_profiles(profiles_t, genes, length, block)
@@ -52,7 +50,6 @@ def _solve_spots(
         some = zero
         for t in range(filled):
             some += y[t]
-        counted = (filled + PIECE - 1) // PIECE * PIECE
         # without any count they would end at 0
         for turn in range(warm_steps if some > zero and totals[i] > zero else 0):
             # expectation-maximisation: cheap while all types are in; then the faint ones are left to the active set
@@ -77,7 +74,7 @@ def _solve_spots(
         while steps < max_steps:
             steps += 1
             n_active = find_step(
-                block, length, filled, y, mean, totals[i], profile_sums, diagonal, pull, v, False,
+                block, length, counted, y, mean, totals[i], profile_sums, diagonal, pull, v, False,
                 ratio, curve, gradient, hessian, factor, types, direction, inverse, back,
             )  # fmt: skip
             least = kind.type(tolerance) * v.sum()
@@ -165,7 +162,7 @@ def _visit_spots(
     for s in range(start, stop):
         i = spots[s]
         filled = indptr[i + 1] - indptr[i]
-        length = (filled + LANES - 1) // LANES * LANES
+        length, counted = (filled + LANES - 1) // LANES * LANES, (filled + PIECE - 1) // PIECE * PIECE
         v, block = abundances[i], room[: n_types * length].reshape(n_types, length)
         prefetch(graph_indices, graph_indptr[spots[min(s + 3, stop - 1)]], 0)
         if s + 1 < stop:
@@ -180,7 +177,7 @@ def _visit_spots(
         diagonal = lam * degrees[i] + ridge
         pull_of_neighbours(i, graph_indptr, graph_indices, graph_weights, abundances, lam * kind.type(phi), pull)
         n_active = find_step(
-            block, length, filled, y, mean, totals[i], profile_sums, diagonal, pull, v, True,
+            block, length, counted, y, mean, totals[i], profile_sums, diagonal, pull, v, True,
             ratio, curve, gradient, hessian, factor, types, direction, inverse, back,
         )  # fmt: skip
         share, _ = share_of_step(
